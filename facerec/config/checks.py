@@ -1,0 +1,83 @@
+"""Rules that span several keys, and names that must be known. Each problem is a dotted path and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from facerec.config.schema import Config
+from facerec.errors import near_match
+from facerec.registry import BACKBONES, HEADS, Registry
+
+__all__ = ["Problem", "check"]
+
+Problem = tuple[str, str]
+
+_DEVICE_KINDS = ("auto", "cpu", "cuda")
+
+
+def check(config: Config) -> Iterator[Problem]:
+    """Yield every problem of a structurally valid configuration."""
+    yield from _check_names(config)
+    yield from _check_head(config)
+    yield from _check_training(config)
+    yield from _check_evaluation(config)
+
+
+def _check_names(config: Config) -> Iterator[Problem]:
+    kind, _, index = config.device.partition(":")
+    if kind not in _DEVICE_KINDS or (index and not (kind == "cuda" and index.isdecimal())):
+        yield "device", f"'{config.device}' is no device; use auto, cpu, cuda or cuda:N"
+    yield from _check_registered("model.backbone", config.model.backbone, BACKBONES)
+    yield from _check_registered("head.type", config.head.type, HEADS)
+    if config.model.pretrained is True:
+        yield "model.pretrained", "true names no weights; give the path of a checkpoint or weights file, or false"
+    backbone = config.model.backbone
+    has_dropout = backbone not in BACKBONES or "dropout" in BACKBONES.entry(backbone).options
+    if config.model.dropout is not None and not has_dropout:
+        yield "model.dropout", f"{backbone} has no dropout; remove the key"
+
+
+def _check_registered(path: str, name: str, registry: Registry) -> Iterator[Problem]:
+    if name not in registry:
+        known = ", ".join(registry.names())
+        yield path, f"unknown {registry.kind} '{name}'{near_match(name, registry.names())}; known: {known}"
+
+
+def _check_head(config: Config) -> Iterator[Problem]:
+    head = config.head
+    if head.type not in HEADS:
+        return
+    options = HEADS.entry(head.type).options
+    for name in ("margin", "gradient", "easy_margin", "h", "t_alpha"):
+        if getattr(head, name) is not None and name not in options:
+            yield f"head.{name}", f"has no effect with head.type '{head.type}'; remove it"
+    gradient = options.get("gradient") if head.gradient is None else head.gradient
+    if head.easy_margin and gradient == "straight_through":
+        yield "head.easy_margin", "belongs to the exact gradient; set head.gradient: exact or remove it"
+
+
+def _check_training(config: Config) -> Iterator[Problem]:
+    training = config.training
+    if training.warmup_epochs > training.epochs:
+        yield (
+            "training.warmup_epochs",
+            f"{training.warmup_epochs:g} is longer than training.epochs ({training.epochs}); shorten the warm-up",
+        )
+    if training.scheduler == "multistep" and list(training.milestones) != sorted(set(training.milestones)):
+        yield "training.milestones", "must rise strictly, such as [10, 18, 22]"
+    if training.min_lr > training.lr:
+        yield "training.min_lr", f"{training.min_lr:g} is above training.lr ({training.lr:g})"
+    if training.early_stop and not config.bin_files and training.monitor != "train/loss":
+        yield (
+            "training.early_stop",
+            "needs something to watch: set eval.bin_file, or training.monitor: train/loss with mode: min",
+        )
+
+
+def _check_evaluation(config: Config) -> Iterator[Problem]:
+    if isinstance(config.eval.bin_file, tuple):
+        if config.eval.dataset is not None and len(config.eval.bin_file) > 1:
+            yield "eval.dataset", "names one pair set, but eval.bin_file lists several; remove eval.dataset"
+        stems = [name.rsplit("/", 1)[-1] for name in config.eval.bin_file]
+        if len(set(stems)) < len(stems):
+            yield "eval.bin_file", "lists two files of the same name, so their metrics would share their names"

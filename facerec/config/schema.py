@@ -1,0 +1,359 @@
+"""Every key of a training configuration, with its meaning, its default and its range.
+
+The dataclasses are plain data; ``config.load`` validates YAML against them and ``config.checks`` holds the rules that
+span several keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Len, Lt
+
+__all__ = [
+    "AugmentConfig",
+    "BlurConfig",
+    "CheckpointConfig",
+    "ColorJitterConfig",
+    "Config",
+    "DataConfig",
+    "ErasingConfig",
+    "EvalConfig",
+    "FlipConfig",
+    "GreyConfig",
+    "HeadConfig",
+    "JpegQualityConfig",
+    "LoggingConfig",
+    "LowResolutionConfig",
+    "ModelConfig",
+    "RandomCropConfig",
+    "ShiftConfig",
+    "TrainingConfig",
+]
+
+Probability = Annotated[float, Ge(0.0), Le(1.0)]
+PositiveInt = Annotated[int, Ge(1)]
+NaturalInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0.0)]
+NonNegativeFloat = Annotated[float, Ge(0.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The backbone: pictures in, embeddings out."""
+
+    backbone: str = "iresnet50"
+    """Name of the backbone; `facerec zoo` lists them."""
+    embedding_size: PositiveInt = 512
+    """Length of the embedding."""
+    pretrained: str | bool | None = None
+    """Weights to start from: a checkpoint folder or a weights file; false or null for none."""
+    dropout: Annotated[float, Ge(0.0), Lt(1.0)] | None = None
+    """Dropout before the final layer; null takes the backbone's own value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The margin head: embeddings and labels in, scaled logits out."""
+
+    type: str = "arcface"
+    """Name of the head; `facerec zoo` lists them."""
+    num_classes: PositiveInt | None = None
+    """Number of identities; null takes it from the data, any other number must equal the data's."""
+    margin: NonNegativeFloat | None = None
+    """Margin in radians (ArcFace) or as a cosine (CosFace); null takes the head's published value."""
+    scale: PositiveFloat = 64.0
+    """Factor s on the cosines."""
+    gradient: Literal["exact", "straight_through"] | None = None
+    """ArcFace only: the true gradient with the classic fallback past pi, or the variant behind the published tables."""
+    easy_margin: bool | None = None
+    """ArcFace with the exact gradient only: apply the margin only where the cosine is positive."""
+    h: PositiveFloat | None = None
+    """AdaFace only: concentration of the feature norms."""
+    t_alpha: Annotated[float, Gt(0.0), Le(1.0)] | None = None
+    """AdaFace only: weight of the newest batch in the running statistics of the feature norms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipConfig:
+    """Mirror the picture."""
+
+    p: Probability = 0.5
+    """Probability."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorJitterConfig:
+    """Change brightness, contrast and saturation, each by a factor drawn from [1 - x, 1 + x]."""
+
+    p: Probability = 0.0
+    """Probability."""
+    brightness: Annotated[float, Ge(0.0), Le(1.0)] = 0.2
+    """Largest relative change of the brightness."""
+    contrast: Annotated[float, Ge(0.0), Le(1.0)] = 0.2
+    """Largest relative change of the contrast."""
+    saturation: Annotated[float, Ge(0.0), Le(1.0)] = 0.2
+    """Largest relative change of the saturation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftConfig:
+    """Move the picture by whole pixels; the border is repeated."""
+
+    p: Probability = 0.0
+    """Probability."""
+    pixels: NaturalInt = 4
+    """Largest shift in x and in y, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCropConfig:
+    """Cut out a rectangle and scale it back to the full size (AdaFace's crop)."""
+
+    p: Probability = 0.0
+    """Probability."""
+    min_area: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
+    """Smallest area of the rectangle, as a fraction of the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowResolutionConfig:
+    """Scale down and up again (AdaFace's low resolution)."""
+
+    p: Probability = 0.0
+    """Probability."""
+    min_side: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
+    """Smallest intermediate side, as a fraction of the picture's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreyConfig:
+    """Remove the colours."""
+
+    p: Probability = 0.0
+    """Probability."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlurConfig:
+    """Blur by a Gaussian."""
+
+    p: Probability = 0.0
+    """Probability."""
+    max_sigma: PositiveFloat = 2.0
+    """Largest standard deviation, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErasingConfig:
+    """Replace a rectangle by noise."""
+
+    p: Probability = 0.0
+    """Probability."""
+    max_area: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
+    """Largest area of the rectangle, as a fraction of the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegQualityConfig:
+    """Encode as a JPEG of low quality and decode again."""
+
+    p: Probability = 0.0
+    """Probability."""
+    min_quality: Annotated[int, Ge(1), Le(95)] = 30
+    """Lowest quality; the highest is 95."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of training pictures, on 8-bit RGB, applied in the order of these keys."""
+
+    random_crop: RandomCropConfig = field(default_factory=RandomCropConfig)
+    """Cut out and scale back."""
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
+    """Move by whole pixels."""
+    flip: FlipConfig = field(default_factory=FlipConfig)
+    """Mirror; on by default."""
+    color_jitter: ColorJitterConfig = field(default_factory=ColorJitterConfig)
+    """Brightness, contrast, saturation."""
+    grey: GreyConfig = field(default_factory=GreyConfig)
+    """Remove the colours."""
+    low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
+    """Scale down and up."""
+    blur: BlurConfig = field(default_factory=BlurConfig)
+    """Gaussian blur."""
+    jpeg_quality: JpegQualityConfig = field(default_factory=JpegQualityConfig)
+    """Encode as a poor JPEG."""
+    erasing: ErasingConfig = field(default_factory=ErasingConfig)
+    """Replace a rectangle by noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the training pictures come from."""
+
+    name: str = "train"
+    """Name of the training set in the tracking store."""
+    root: str | None = None
+    """Folder with `train.rec`, `train.idx` and `property`."""
+    batch_size: PositiveInt = 128
+    """Pictures in a batch."""
+    num_workers: NaturalInt = 2
+    """Processes that decode and augment; 0 works in the trainer's own process."""
+    img_size: PositiveInt | Annotated[tuple[PositiveInt, ...], Len(2, 2)] = 112
+    """Side of the input, or [height, width], in pixels; pictures of another size are scaled."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random changes of the pictures."""
+    reader: Literal["native", "mxnet"] = "native"
+    """Record reader; `mxnet` needs the extra of that name."""
+    io: Literal["mmap", "pread"] = "mmap"
+    """How records are read; `pread` suits network file systems."""
+    shuffle_block: NaturalInt = 0
+    """Shuffle blocks of this many neighbouring records instead of single ones; 0 shuffles single records."""
+    on_bad_record: Literal["fail", "skip"] = "fail"
+    """What a damaged record does: stop the training, or be left out and counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the weights are found."""
+
+    epochs: PositiveInt = 20
+    """Passes over the training set."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Update rule."""
+    lr: PositiveFloat = 0.1
+    """Learning rate after the warm-up."""
+    momentum: Annotated[float, Ge(0.0), Lt(1.0)] = 0.9
+    """SGD only: momentum."""
+    nesterov: bool = True
+    """SGD only: Nesterov's form of the momentum."""
+    weight_decay: NonNegativeFloat = 5e-4
+    """Weight decay on all weights, head included."""
+    scheduler: Literal["multistep", "cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    milestones: tuple[PositiveInt, ...] = (10, 18, 22)
+    """multistep only: epochs after which the learning rate is multiplied by `gamma`."""
+    gamma: Annotated[float, Gt(0.0), Le(1.0)] = 0.1
+    """multistep only: the factor at each milestone."""
+    min_lr: NonNegativeFloat = 0.0
+    """cosine and linear only: learning rate at the end."""
+    warmup_epochs: NonNegativeFloat = 0.0
+    """Epochs, fractions allowed, in which the learning rate rises linearly, step by step."""
+    amp: bool = True
+    """Mixed precision: bfloat16 where the hardware has it, else float16 with a loss scaler on CUDA, else none."""
+    amp_init_scale: PositiveFloat = 128.0
+    """First loss scale of the float16 scaler; bfloat16 needs none."""
+    grad_clip_norm: NonNegativeFloat = 5.0
+    """Largest norm of the gradient over all weights; 0 does not clip."""
+    resume: bool | str = False
+    """Go on with the latest run under `checkpoint.save_dir`, or with the run or checkpoint folder named here."""
+    early_stop: bool = False
+    """Stop when `monitor` has not improved for `patience` evaluations."""
+    patience: PositiveInt = 10
+    """Evaluations without an improvement before an early stop."""
+    monitor: str = "accuracy"
+    """Metric that decides which checkpoint is best; a name from an evaluation, or `train/loss`."""
+    mode: Literal["max", "min"] = "max"
+    """Whether a larger or a smaller `monitor` is better."""
+    min_delta: NonNegativeFloat = 0.0
+    """Smallest change of `monitor` that counts as an improvement."""
+    data_parallel: bool = False
+    """Spread a batch over all GPUs of one process; for speed start one process per GPU instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What is kept of a training."""
+
+    save_dir: str = "checkpoints"
+    """Folder that gets one folder per run."""
+    keep_last_n: PositiveInt = 3
+    """Newest checkpoints to keep beside the best."""
+    every_steps: NaturalInt = 0
+    """Also save after every so many steps; 0 saves at the end of each epoch only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """What is told, and where."""
+
+    log_dir: str = "logs"
+    """Folder for log files and TensorBoard events, one folder per run."""
+    print_freq: PositiveInt = 50
+    """Steps between two lines of progress and two points of the training curves."""
+    tensorboard: bool = False
+    """Also write TensorBoard events; needs the extra of that name."""
+    mlflow: bool = True
+    """Track the run in MLflow."""
+    experiment: str = "facerec"
+    """MLflow experiment; one that `mlflow run` has chosen counts more."""
+    run_name: str | None = None
+    """Name of the run; null names it after backbone, head and data."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags of the run, for grouping."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Verification on pair sets."""
+
+    dataset: str | None = None
+    """Name of the pair set in metrics; null takes the file's name."""
+    bin_file: str | tuple[str, ...] | None = None
+    """One `.bin` file or several, absolute or under `data.root`."""
+    test_batch_size: PositiveInt = 256
+    """Pictures in a batch."""
+    eval_freq: PositiveInt = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    flip: bool = True
+    """Add the embedding of the mirrored picture, as the field's protocol does."""
+    before_training: bool = False
+    """Also evaluate the untrained network, as step 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole training configuration."""
+
+    seed: NaturalInt = 42
+    """Seed of the initial weights, of the order and of the augmentation."""
+    deterministic: bool = False
+    """Use only algorithms that give the same bits again, at some cost in speed on CUDA."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto takes CUDA where it is."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The backbone."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The margin head."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The training pictures."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The training."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """What is kept."""
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    """What is told."""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    """The verification."""
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the input, in pixels."""
+        size = self.data.img_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def bin_files(self) -> tuple[str, ...]:
+        """The names of the verification sets, none to several."""
+        names = self.eval.bin_file
+        if names is None:
+            return (f"{self.eval.dataset}.bin",) if self.eval.dataset else ()
+        return (names,) if isinstance(names, str) else names
+
+
+def head_options(config: HeadConfig, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The head's optional settings: what the configuration says, else the registered defaults."""
+    chosen = {name: getattr(config, name) for name in defaults}
+    return {name: defaults[name] if value is None else value for name, value in chosen.items()}

@@ -1,0 +1,107 @@
+"""Files that survive a crash: written beside their final name, synchronised, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = [
+    "atomic_folder",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "fsync_folder",
+    "point_link_at",
+    "sha256_file",
+]
+
+_PARTIAL = ".partial-"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` so that ``path`` holds either all of it or what it held before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def atomic_write_text(path: Path, content: str) -> None:
+    """Like `atomic_write_bytes`, in UTF-8."""
+    atomic_write_bytes(path, content.encode("utf-8"))
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder that gets the name ``final`` once the block is through and all is on the disk.
+
+    Raises:
+        FileExistsError: ``final`` exists already; nothing is ever written over.
+    """
+    if final.exists():
+        raise FileExistsError(f"{final} exists already")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{final.name}-", dir=final.parent))
+    try:
+        os.chmod(partial, 0o777 & ~_umask())
+        yield partial
+        for folder, _, names in os.walk(partial):
+            for name in names:
+                _fsync_file(Path(folder) / name)
+            fsync_folder(Path(folder))
+        os.rename(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    fsync_folder(final.parent)
+
+
+def point_link_at(link: Path, target_name: str) -> None:
+    """Make ``link`` a symbolic link to its sibling ``target_name``, replacing an older link in one step."""
+    temporary = link.with_name(f"{_PARTIAL}{link.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target_name)
+    os.replace(temporary, link)
+    fsync_folder(link.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
