@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from facerec.errors import CheckpointError
 
 __all__ = [
     "atomic_folder",
     "atomic_write_bytes",
     "atomic_write_text",
+    "check_manifest",
     "fsync_folder",
     "point_link_at",
     "sha256_file",
+    "write_manifest",
 ]
 
 _PARTIAL = ".partial-"
+_MANIFEST = "manifest.json"
 
 
 def fsync_folder(folder: Path) -> None:
@@ -99,6 +106,41 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, **facts: Any) -> None:
+    """Write ``manifest.json``: the size and SHA-256 of every file in ``folder``, and ``facts`` as plain data."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != _MANIFEST
+    }
+    (folder / _MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=2), encoding="utf-8")
+
+
+def check_manifest(folder: Path) -> dict[str, Any]:
+    """Compare a folder with its manifest; returns the manifest.
+
+    Raises:
+        CheckpointError: the manifest is missing or unreadable, or a file is missing, changed or not listed.
+    """
+    path = folder / _MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        listed = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} is no checkpoint: it has no {_MANIFEST}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged; use another checkpoint of the run") from error
+    present = {entry.name for entry in folder.iterdir()} - {_MANIFEST}
+    if missing := sorted(set(listed) - present):
+        raise CheckpointError(f"checkpoint {folder} is damaged: {missing[0]} is missing; use another checkpoint")
+    if added := sorted(present - set(listed)):
+        raise CheckpointError(f"checkpoint {folder} holds {added[0]}, which its manifest does not list; remove it")
+    for name, digest in listed.items():
+        if sha256_file(folder / name) != digest:
+            raise CheckpointError(f"checkpoint {folder} is damaged: {name} has changed; use another checkpoint")
+    return manifest
 
 
 def _umask() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -10,11 +9,11 @@ from typing import Any, NoReturn
 import click
 
 from facerec import __version__
+from facerec.cli.lazy import LazyGroup
 from facerec.errors import FacerecError
 
 __all__ = ["cli", "main"]
 
-# name -> (module:attribute, one line of help). The help stands here so that `facerec --help` imports no command.
 COMMANDS = {
     "train": ("facerec.cli.train:train", "Train a model and verify it while it trains."),
     "evaluate": ("facerec.cli.evaluate:evaluate", "Verify a checkpoint on pair sets."),
@@ -28,26 +27,7 @@ COMMANDS = {
 ALIASES = {"test": "evaluate"}
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
-        if target is None:
-            return None
-        module, _, attribute = target[0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="facerec")
 def cli() -> None:
     """Train, verify, tune and serve face-recognition models."""

@@ -1,0 +1,17 @@
+"""``facerec data``: the group; each command has its own file."""
+
+from __future__ import annotations
+
+import click
+
+from facerec.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "demo": ("facerec.cli.data_demo:demo", "Pack the demo faces for training and verification."),
+    "inspect": ("facerec.cli.data_inspect:inspect", "Say what a training pack or a pair set holds."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
+def data() -> None:
+    """Make, inspect and check training packs and pair sets."""
