@@ -1,1 +1,1 @@
-"""models."""
+"""Backbones, margin heads, and what builds, loads and measures them."""

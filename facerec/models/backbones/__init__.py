@@ -1,1 +1,1 @@
-"""backbones."""
+"""Backbones: aligned pictures in, embeddings out; one file per family, registered in `facerec.registry`."""

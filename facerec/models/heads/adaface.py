@@ -1,0 +1,106 @@
+"""AdaFace: a margin that follows the quality of the picture, which the norm of the embedding tells."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from facerec.models.heads.cosine import add_at_labels, at_labels, check_margin, class_centres, scaled_cosines
+from facerec.models.precision import full_precision, full_precision_dtype
+
+__all__ = ["AdaFace"]
+
+_EPS = 1e-3
+_NORM_RANGE = (0.001, 100.0)
+_FIRST_MEAN = 20.0
+_FIRST_STD = 100.0
+
+
+class AdaFace(nn.Module):
+    """Logits s(cos(θ - m·k) - (m + m·k)) at the label, s·cos θ elsewhere.
+
+    k in [-1, 1] says how far the norm of the embedding is above the running mean of the norms, in running standard
+    deviations times ``h``. At k = -1 (poor pictures) the head acts like ArcFace, at k = 0 like CosFace, and at k = 1 it
+    takes a margin of -m in the angle and of 2m in the cosine. The cosines are held within ±(1 - 0.001). The gradient
+    does not pass through the norm.
+
+    The running statistics ``batch_mean`` and ``batch_std`` are buffers, so they are saved with the head; they follow
+    each training batch before it is used, by the share ``t_alpha``, and stay in evaluation. In a distributed training
+    they are those of the joint batch.
+
+    Shape: embeddings (B, D), any floating dtype; labels (B,), int64 in [0, C); logits (B, C), float32 (float64 after
+    ``module.double()``), in [-s(1 + 2m), s].
+
+    Source: Kim et al. 2022, arXiv:2204.00964, eqs. 6 to 10, and the constants of its authors' ``head.py``.
+
+    Raises:
+        ConfigError: the margin is not in [0, π).
+        ModelError: a label is outside [0, C), on the CPU.
+    """
+
+    batch_mean: Tensor
+    batch_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int,
+        num_classes: int,
+        scale: float,
+        margin: float = 0.4,
+        h: float = 0.333,
+        t_alpha: float = 0.01,
+    ) -> None:
+        super().__init__()
+        check_margin(margin, below=math.pi, unit="a number")
+        self.scale = scale
+        self.margin = margin
+        self.h = h
+        self.t_alpha = t_alpha
+        self.weight = class_centres(num_classes=num_classes, embedding_size=embedding_size)
+        self.register_buffer("batch_mean", torch.tensor(_FIRST_MEAN))
+        self.register_buffer("batch_std", torch.tensor(_FIRST_STD))
+
+    def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
+        """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
+        with full_precision(embeddings_BD):
+            quality_B = self._quality(embeddings_BD.detach())
+            logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)
+            largest = self.scale * (1.0 - _EPS)
+            logits_BC = logits_BC.clamp(-largest, largest)
+            cos_B = at_labels(logits_BC, labels_B) / self.scale
+            theta_B = (torch.acos(cos_B) - self.margin * quality_B).clamp(_EPS, math.pi - _EPS)
+            margin_cos_B = torch.cos(theta_B) - self.margin * (1.0 + quality_B)
+            return add_at_labels(logits_BC, labels_B, self.scale * (margin_cos_B - cos_B))
+
+    @torch.no_grad()
+    def _quality(self, embeddings_BD: Tensor) -> Tensor:
+        """The indicator k of each embedding, in [-1, 1]; follows the batch first when in training; (B,)."""
+        norm_B = embeddings_BD.to(full_precision_dtype(self.weight)).norm(dim=1).clamp(*_NORM_RANGE)
+        if self.training:
+            mean, std = _joint_mean_std(norm_B, std_of_one=self.batch_std)
+            self.batch_mean.lerp_(mean.to(self.batch_mean.dtype), self.t_alpha)
+            self.batch_std.lerp_(std.to(self.batch_std.dtype), self.t_alpha)
+        return (self.h * (norm_B - self.batch_mean) / (self.batch_std + _EPS)).clamp(-1.0, 1.0)
+
+    def extra_repr(self) -> str:
+        """The settings, as ``print(model)`` shows them."""
+        return f"scale={self.scale}, margin={self.margin}, h={self.h}, t_alpha={self.t_alpha}"
+
+
+def _joint_mean_std(norm_B: Tensor, *, std_of_one: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of the norms on all ranks together, float64.
+
+    The sums are taken in float64, so that the split of a batch over ranks does not show in the result. A single norm
+    has no deviation: ``std_of_one`` is returned for it.
+    """
+    norm_B = norm_B.double()
+    moments = torch.stack([torch.ones_like(norm_B), norm_B, norm_B.square()]).sum(dim=1)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(moments)
+    count, total, total_of_squares = moments.unbind()
+    mean = total / count
+    variance = (total_of_squares - count * mean.square()) / (count - 1.0).clamp_min(1.0)
+    return mean, torch.where(count > 1.0, variance.clamp_min(0.0).sqrt(), std_of_one.double())

@@ -1,0 +1,71 @@
+"""What the margin heads share: scaled cosines of embeddings and class centres, and a change at the labels alone.
+
+Nothing here builds a one-hot matrix: the (B, C) logits exist once, and the margin touches B of their entries.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facerec.errors import ConfigError, ModelError
+from facerec.models.precision import full_precision_dtype
+
+__all__ = ["add_at_labels", "at_labels", "check_margin", "class_centres", "scaled_cosines"]
+
+
+def class_centres(*, num_classes: int, embedding_size: int) -> nn.Parameter:
+    """New class centres, drawn from N(0, 0.01); (C, D)."""
+    return nn.Parameter(torch.empty(num_classes, embedding_size).normal_(0.0, 0.01))
+
+
+def check_margin(margin: float, *, below: float, unit: str) -> None:
+    """Refuse a margin that no angle or cosine can have.
+
+    Raises:
+        ConfigError: ``margin`` is negative or not below ``below``.
+    """
+    if not 0.0 <= margin < below:
+        raise ConfigError(f"head.margin: must be {unit} from 0 to below {below:.4g}, not {margin:g}")
+
+
+def scaled_cosines(embeddings_BD: Tensor, weight_CD: Tensor, *, scale: float) -> Tensor:
+    """``scale`` times the cosine of every embedding with every class centre.
+
+    Call it where autocast is off. Computed in float32, in float64 where the weights are; the scale goes to the small
+    factor, so that the large result is written once.
+
+    Shape: (B, D) and (C, D) to (B, C).
+    """
+    dtype = full_precision_dtype(weight_CD)
+    embeddings_BD = F.normalize(embeddings_BD.to(dtype)) * scale
+    return F.linear(embeddings_BD, F.normalize(weight_CD.to(dtype)))
+
+
+def at_labels(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """The entry of each row at its label; (B,).
+
+    Raises:
+        ModelError: a label is outside [0, C). Looked for on the CPU only: elsewhere it would stall the device at every
+            step, and the labels of a training set are checked when it is opened.
+    """
+    if labels_B.device.type == "cpu" and not torch.compiler.is_compiling() and labels_B.numel():
+        lowest, highest = (int(bound) for bound in torch.aminmax(labels_B))
+        if lowest < 0 or highest >= logits_BC.shape[1]:
+            wrong = lowest if lowest < 0 else highest
+            raise ModelError(f"label {wrong} is outside 0 to {logits_BC.shape[1] - 1}, the classes of the head")
+    return logits_BC[_rows(labels_B), labels_B]
+
+
+def add_at_labels(logits_BC: Tensor, labels_B: Tensor, change_B: Tensor) -> Tensor:
+    """Add ``change_B`` to the entry of each row at its label, in place; returns ``logits_BC``.
+
+    In place is right here, because no backward formula of the logits so far needs their values; and the gradient of
+    an addition passes through without a copy.
+    """
+    return logits_BC.index_put_((_rows(labels_B), labels_B), change_B, accumulate=True)
+
+
+def _rows(labels_B: Tensor) -> Tensor:
+    return torch.arange(labels_B.shape[0], device=labels_B.device)
