@@ -1,0 +1,218 @@
+"""Encoded images to 8-bit RGB.
+
+JPEGs go through simplejpeg in its strict mode, so that a cut-off or corrupt picture is an error and not grey pixels;
+everything else goes through Pillow. The size is read from the header and checked before memory is taken.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin
+
+from facerec.errors import ImageError
+
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_image", "read_image_file", "resize_image"]
+
+MAX_PIXELS = 1 << 26
+"""Largest height times width that is decoded: 67 megapixels, 200 MB as RGB."""
+MAX_FILE_BYTES = 1 << 28
+"""Largest image file that is read."""
+
+ImageBytes = bytes | bytearray | memoryview
+
+# What Pillow's parsers let through on damaged input; the list comes from mutating files of every format.
+_PILLOW_FAULTS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
+    7: lambda image: image.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda image: image.transpose(1, 0, 2)[::-1],
+}
+
+
+def decode_image(
+    data: ImageBytes,
+    *,
+    image_hw: tuple[int, int] | None = None,
+    what: str = "image",
+    upright: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Decode a JPEG, PNG, WebP, BMP or PNM image.
+
+    Grey, palette and CMYK images become RGB, 16 bits become 8 by rounding, and an alpha channel is dropped, as OpenCV
+    and mxnet do; of an animation the first frame counts. Where ``image_hw`` differs from the picture's size, it is
+    scaled, without keeping its aspect, by Pillow's bilinear filter, whose support grows with the reduction (antialias).
+    ``upright`` turns the picture as its EXIF orientation says; records of training packs are taken as they are.
+
+    Shape: result (H, W, 3), uint8, RGB, contiguous and writable.
+
+    Raises:
+        ImageError: the data is no such image, is damaged, or claims more than ``max_pixels``; ``what`` opens the
+            message.
+    """
+    view = memoryview(data)
+    name, plugin = _recognise(view, what)
+    if plugin is JpegImagePlugin.JpegImageFile:
+        image = _decode_jpeg(data, what, max_pixels)
+    else:
+        image = _decode_by_pillow(view, name, plugin, what, max_pixels)
+    if upright:
+        turn = _UPRIGHT.get(_orientation(view, plugin))
+        image = image if turn is None else np.ascontiguousarray(turn(image))
+    return image if image_hw is None else resize_image(image, image_hw)
+
+
+def read_image_file(
+    path: str | Path,
+    *,
+    image_hw: tuple[int, int] | None = None,
+    upright: bool = True,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read and decode an image file; see `decode_image`.
+
+    Raises:
+        ImageError: the file is missing, unreadable, longer than `MAX_FILE_BYTES`, or no usable image.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise ImageError(f"image file {path} does not exist; check the path")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"image file {path} has {size} bytes; at most {MAX_FILE_BYTES} are read")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"image file {path} cannot be read: {error.strerror}") from error
+    return decode_image(data, image_hw=image_hw, what=f"image file {path}", upright=upright, max_pixels=max_pixels)
+
+
+def resize_image(image_HWC: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Scale to ``image_hw`` by Pillow's antialiased bilinear filter; the same array where the size fits already.
+
+    Shape: ``image_HWC`` (H, W, 3) uint8; result (*image_hw, 3) uint8.
+    """
+    if image_HWC.shape[:2] == tuple(image_hw):
+        return image_HWC
+    height, width = image_hw
+    scaled = Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(scaled, dtype=np.uint8)
+
+
+def _recognise(view: memoryview, what: str) -> tuple[str, Any]:
+    """The format's name and Pillow's class for it, by the first bytes."""
+    if not view.nbytes:
+        raise ImageError(f"{what} cannot be decoded: it is empty")
+    head = bytes(view[:12])
+    if head.startswith(b"\xff\xd8"):
+        return "JPEG", JpegImagePlugin.JpegImageFile
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG", PngImagePlugin.PngImageFile
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WebP", WebPImagePlugin.WebPImageFile
+    if head.startswith(b"BM"):
+        return "BMP", BmpImagePlugin.BmpImageFile
+    if head[:1] == b"P" and head[1:2] in b"123456" and len(head) > 2:
+        return "PNM", PpmImagePlugin.PpmImageFile
+    raise ImageError(
+        f"{what} cannot be decoded: it is no JPEG, PNG, WebP, BMP or PNM image (it starts with {head[:4]!r})"
+    )
+
+
+def _check_size(height: int, width: int, *, what: str, max_pixels: int) -> None:
+    if height < 1 or width < 1:
+        raise ImageError(f"{what} cannot be decoded: its header gives a size of {width} x {height}")
+    if height * width > max_pixels:
+        raise ImageError(f"{what} is too large: {width} x {height} pixels, at most {max_pixels} pixels are decoded")
+
+
+def _decode_jpeg(data: ImageBytes, what: str, max_pixels: int) -> NDArray[np.uint8]:
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=True)
+        _check_size(height, width, what=what, max_pixels=max_pixels)
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, strict=True)
+    except ValueError as error:
+        reason = str(error).rpartition("(): ")[2]
+        raise ImageError(f"{what} cannot be decoded: the JPEG is damaged ({reason})") from error
+    return image
+
+
+def _decode_by_pillow(view: memoryview, name: str, plugin: Any, what: str, max_pixels: int) -> NDArray[np.uint8]:
+    # The format's class is called directly: Image.open would warn of large sizes before ours is checked, and would
+    # try formats that nobody asked for.
+    try:
+        if name == "WebP":
+            # Pillow's WebP class allocates two canvases when it opens a file.
+            _check_size(*_webp_size(view), what=what, max_pixels=max_pixels)
+        with plugin(BytesIO(view)) as image:
+            width, height = image.size
+            _check_size(height, width, what=what, max_pixels=max_pixels)
+            image.load()
+            return _to_rgb(image)
+    except _PILLOW_FAULTS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{what} cannot be decoded: the {name} is damaged ({reason})") from error
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        # Pillow clips 16 bits at 255 where they are meant to be scaled.
+        deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        grey = ((deep + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    # A palette with transparency would make Pillow warn that its transparency gets lost, which is intended.
+    image.info.pop("transparency", None)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _webp_size(view: memoryview) -> tuple[int, int]:
+    """Height and width as the first chunk says (RFC 9649, sections 2.5 to 2.7)."""
+    head = bytes(view[:30])
+    if len(head) < 30:
+        raise ValueError("cut off in its header")
+    kind = head[12:16]
+    if kind == b"VP8X":
+        width, height = int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    elif kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", head[26:30]))
+    else:
+        raise ValueError(f"unknown first chunk {kind!r}")
+    return height, width
+
+
+def _orientation(view: memoryview, plugin: Any) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) where there is none or the tag is damaged."""
+    try:
+        with plugin(BytesIO(view)) as image:
+            value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except _PILLOW_FAULTS:
+        return 1
+    return value if isinstance(value, int) else 1
