@@ -22,6 +22,8 @@ class Backbone(nn.Module):
         """Length of the embedding."""
         self.image_hw = image_hw
         """Height and width of the pictures, in pixels."""
+        self.name = type(self).__name__
+        """The registered name, where the backbone was built by it."""
 
     def check_images(self, images_BCHW: Tensor) -> None:
         """Refuse pictures of another size than the layers were built for.
@@ -32,7 +34,7 @@ class Backbone(nn.Module):
         if images_BCHW.dim() != 4 or tuple(images_BCHW.shape[1:]) != (3, *self.image_hw):
             height, width = self.image_hw
             raise ModelError(
-                f"{type(self).__name__} was built for images of shape (B, 3, {height}, {width}) and got "
+                f"{self.name} was built for images of shape (B, 3, {height}, {width}) and got "
                 f"{tuple(images_BCHW.shape)}; scale the images or set data.img_size"
             )
 

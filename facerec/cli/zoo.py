@@ -1,0 +1,78 @@
+"""``facerec zoo``: the backbones and heads that a configuration can name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from facerec.cli.options import debug_option, echo_json, json_option
+
+_IMAGE_HW = (112, 112)
+_EMBEDDING_SIZE = 512
+
+
+@click.command()
+@json_option
+@debug_option
+def zoo(as_json: bool) -> None:
+    """List the backbones and the heads, with size, options and source."""
+    backbones, heads = _backbones(), _heads()
+    if as_json:
+        echo_json({"image_hw": list(_IMAGE_HW), "backbones": backbones, "heads": heads})
+        return
+    click.echo(f"Backbones (images of {_IMAGE_HW[0]}x{_IMAGE_HW[1]}; model.backbone)")
+    _echo_table(("name", "parameters", "MACs", "embedding", "source"), [_backbone_row(row) for row in backbones])
+    click.echo("\nHeads (head.type)")
+    _echo_table(("name", "options and defaults", "source"), [_head_row(row) for row in heads])
+
+
+def _backbones() -> list[dict[str, Any]]:
+    import torch
+
+    from facerec.models.measure import measure
+    from facerec.registry import BACKBONES
+
+    rows = []
+    for entry in BACKBONES:
+        with torch.device("meta"):  # shapes without numbers: nothing is allocated, nothing computed
+            backbone = entry.load()(embedding_size=_EMBEDDING_SIZE, image_hw=_IMAGE_HW, **entry.options)
+        size = measure(backbone, image_hw=_IMAGE_HW)
+        rows.append(
+            {
+                "name": entry.name,
+                "params": size.params,
+                "macs": size.macs,
+                "embedding_size": _EMBEDDING_SIZE,
+                "options": entry.options,
+                "source": entry.source,
+            }
+        )
+    return rows
+
+
+def _heads() -> list[dict[str, Any]]:
+    from facerec.registry import HEADS
+
+    return [{"name": entry.name, "options": entry.options, "source": entry.source} for entry in HEADS]
+
+
+def _backbone_row(row: dict[str, Any]) -> tuple[str, ...]:
+    macs = f"{row['macs'] / 1e9:.2f} G" if row["macs"] >= 1e9 else f"{row['macs'] / 1e6:.1f} M"
+    return row["name"], f"{row['params'] / 1e6:.2f} M", macs, str(row["embedding_size"]), row["source"]
+
+
+def _head_row(row: dict[str, Any]) -> tuple[str, ...]:
+    options = ", ".join(f"{name}={_plain(value)}" for name, value in row["options"].items())
+    return row["name"], options, row["source"]
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _echo_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        click.echo(("  " + "  ".join(cells)).rstrip())
