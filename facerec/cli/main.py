@@ -22,6 +22,7 @@ COMMANDS = {
     "data": ("facerec.cli.data:data", "Make, inspect and check training packs and pair sets."),
     "config": ("facerec.cli.config:config", "Show, validate and explain configurations."),
     "zoo": ("facerec.cli.zoo:zoo", "List the backbones and the heads."),
+    "sync": ("facerec.cli.sync:sync", "Send what a tracking store did not take while trainings ran."),
     "doctor": ("facerec.cli.doctor:doctor", "Check that this machine can do the job."),
 }
 ALIASES = {"test": "evaluate"}

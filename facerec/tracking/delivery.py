@@ -1,0 +1,135 @@
+"""Sending a spool's entries to the store, in order, each exactly once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facerec.tracking.mlflow_run import (
+    open_run,
+    owns_run,
+    send_artifact,
+    send_finish,
+    send_points,
+    send_tags,
+    unknown_points,
+)
+from facerec.tracking.process import HEARTBEAT_TAG, utc_now
+from facerec.tracking.snapshot import drop_snapshot
+from facerec.tracking.spool import Entry, Spool
+from facerec.tracking.store import connect, is_refusal
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["Delivery"]
+
+_log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Sends what waits in a spool.
+
+    An entry whose sending failed may have arrived all the same. Tags, parameters, files and the status may be sent
+    twice without harm; a run is looked for by its key, and the points of a curve are compared with the store first.
+    ``is_later`` says that the session has ended, so that its entries may have been tried before.
+    """
+
+    def __init__(self, spool: Spool, *, tracking_uri: str, is_later: bool) -> None:
+        self.refused: dict[int, str] = {}
+        self._spool = spool
+        self._uri = tracking_uri
+        self._is_later = is_later
+        self._client: MlflowClient | None = None
+        self._tried: set[int] = set()
+        self._owns: bool | None = None if is_later else True
+        self._histories: dict[str, set[tuple[float, int, int]]] = {}
+
+    def attempt(self, *, is_over: Callable[[], bool] = lambda: False) -> Exception | None:
+        """Send everything that waits, until something fails or ``is_over``; returns the first failure.
+
+        Files go by their own way to their own store, so a failure there does not hold up the rest. What the store
+        refuses is noted in ``refused`` and stays in the spool.
+        """
+        failure: Exception | None = None
+        files_fail = False
+        for entry in self._spool.waiting:
+            if is_over():
+                break
+            if entry.number in self.refused or (entry.kind == "artifact" and files_fail):
+                continue
+            error = self._try(entry)
+            if error is None:
+                continue
+            failure = failure or error
+            if entry.kind != "open" and is_refusal(error):
+                self._refuse(entry, error)
+            elif entry.kind == "artifact":
+                files_fail = True
+            else:
+                break
+        return failure
+
+    def beat(self) -> Exception | None:
+        """Show in the store that this process lives."""
+        try:
+            if self._client is not None and self._spool.run_id is not None:
+                self._client.set_tag(self._spool.run_id, HEARTBEAT_TAG, utc_now())
+        except Exception as error:  # noqa: BLE001 - see `_try`
+            return error
+        return None
+
+    def _try(self, entry: Entry) -> Exception | None:
+        again = self._is_later or entry.number in self._tried
+        self._tried.add(entry.number)
+        try:
+            if self._client is None:
+                self._client = connect(self._uri)
+            run_id = self._send(self._client, entry, again=again)
+        except Exception as error:  # noqa: BLE001 - stores raise whatever their libraries raise; none may end a training
+            return error
+        self._spool.acknowledge(entry, run_id=run_id)
+        if entry.kind == "artifact":
+            drop_snapshot(Path(entry.body["path"]), folder=self._spool.files_folder)
+        return None
+
+    def _send(self, client: MlflowClient, entry: Entry, *, again: bool) -> str:
+        body = entry.body
+        if entry.kind == "open":
+            session = self._spool.header["session"]
+            return open_run(client, body, session=session, maybe_created=again or body["maybe_created"])
+        run_id = self._spool.run_id
+        if run_id is None:
+            raise LookupError("the run is not open")
+        if entry.kind == "metrics":
+            points = body["points"]
+            if again:
+                histories = self._histories if self._is_later else {}
+                points = unknown_points(client, run_id, points, histories=histories)
+            send_points(client, run_id, points)
+        elif entry.kind == "artifact":
+            self._send_file(client, run_id, entry)
+        elif self._owns_run(client, run_id):
+            if entry.kind == "tags":
+                send_tags(client, run_id, body["tags"])
+            else:
+                send_finish(client, run_id, **body)
+        return run_id
+
+    def _send_file(self, client: MlflowClient, run_id: str, entry: Entry) -> None:
+        path = Path(entry.body["path"])
+        if path.exists():
+            send_artifact(client, run_id, path=path, folder=entry.body["folder"])
+        else:
+            _log.warning("%s was removed before it was uploaded to run %s", path, run_id)
+
+    def _owns_run(self, client: MlflowClient, run_id: str) -> bool:
+        if self._owns is None:
+            self._owns = owns_run(client.get_run(run_id), session=self._spool.header["session"])
+        return self._owns
+
+    def _refuse(self, entry: Entry, error: Exception) -> None:
+        self.refused[entry.number] = str(error)
+        _log.warning("the tracking store refuses entry %d (%s): %s", entry.number, entry.kind, error)

@@ -1,0 +1,80 @@
+"""Curves as TensorBoard events."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from facerec.errors import ConfigError
+from facerec.training.tracker import RunDescription, RunStatus
+
+__all__ = ["TensorBoardTracker"]
+
+_log = logging.getLogger(__name__)
+
+
+class TensorBoardTracker:
+    """Writes curves, and the parameters and tags as text, into ``folder``. Files are not copied: they are on the disk.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+
+    def __init__(self, *, folder: Path) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError(
+                "logging.tensorboard is true, but tensorboard is not installed; "
+                "run `pip install 'facerec[tensorboard]'` or set logging.tensorboard=false"
+            )
+        self._folder = folder
+        self._writer: Any = None
+
+    @property
+    def run_id(self) -> str | None:
+        """None: TensorBoard knows folders, not runs."""
+        return None
+
+    def start(self, run: RunDescription) -> None:
+        """Open an event file; one of an earlier start in the same folder stays, and TensorBoard joins them."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._attempt(lambda: setattr(self, "_writer", SummaryWriter(str(self._folder))))
+        self._text("run/params", run.params)
+        self._text("run/tags", run.tags)
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Record values of curves."""
+        for name, value in metrics.items():
+            number = float(value)
+            if self._writer is not None and math.isfinite(number):
+                self._attempt(lambda name=name, number=number: self._writer.add_scalar(name, number, step))
+
+    def log_file(self, path: Path, *, folder: str = "") -> None:
+        """Do nothing: an event file holds no files."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags as text."""
+        self._text("run/tags", tags)
+
+    def finish(self, status: RunStatus, *, reason: str = "") -> None:
+        """Record the status and close the file."""
+        self._text("run/status", {"status": status, "reason": reason})
+        if self._writer is not None:
+            self._attempt(self._writer.close)
+            self._writer = None
+
+    def _text(self, name: str, rows: Mapping[str, Any]) -> None:
+        if self._writer is not None and rows:
+            table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+            self._attempt(lambda: self._writer.add_text(name, f"| key | value |\n|---|---|\n{table}"))
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except OSError as error:
+            _log.warning("TensorBoard events are no longer written to %s: %s", self._folder, error)
+            self._writer = None
