@@ -7,9 +7,7 @@ from typing import Any
 import click
 
 from facerec.cli.options import debug_option, echo_json, json_option
-
-_IMAGE_HW = (112, 112)
-_EMBEDDING_SIZE = 512
+from facerec.registry import Entry
 
 
 @click.command()
@@ -17,38 +15,48 @@ _EMBEDDING_SIZE = 512
 @debug_option
 def zoo(as_json: bool) -> None:
     """List the backbones and the heads, with size, options and source."""
+    from facerec.models.sizes import IMAGE_HW
+
     backbones, heads = _backbones(), _heads()
     if as_json:
-        echo_json({"image_hw": list(_IMAGE_HW), "backbones": backbones, "heads": heads})
+        echo_json({"image_hw": list(IMAGE_HW), "backbones": backbones, "heads": heads})
         return
-    click.echo(f"Backbones (images of {_IMAGE_HW[0]}x{_IMAGE_HW[1]}; model.backbone)")
+    click.echo(f"Backbones (images of {IMAGE_HW[0]}x{IMAGE_HW[1]}; model.backbone)")
     _echo_table(("name", "parameters", "MACs", "embedding", "source"), [_backbone_row(row) for row in backbones])
     click.echo("\nHeads (head.type)")
     _echo_table(("name", "options and defaults", "source"), [_head_row(row) for row in heads])
 
 
 def _backbones() -> list[dict[str, Any]]:
-    import torch
-
-    from facerec.models.measure import measure
+    from facerec.models.sizes import EMBEDDING_SIZE, SIZES
     from facerec.registry import BACKBONES
 
     rows = []
     for entry in BACKBONES:
-        with torch.device("meta"):  # shapes without numbers: nothing is allocated, nothing computed
-            backbone = entry.load()(embedding_size=_EMBEDDING_SIZE, image_hw=_IMAGE_HW, **entry.options)
-        size = measure(backbone, image_hw=_IMAGE_HW)
+        params, macs = SIZES[entry.name] if entry.name in SIZES else _measure(entry)
         rows.append(
             {
                 "name": entry.name,
-                "params": size.params,
-                "macs": size.macs,
-                "embedding_size": _EMBEDDING_SIZE,
+                "params": params,
+                "macs": macs,
+                "embedding_size": EMBEDDING_SIZE,
                 "options": entry.options,
                 "source": entry.source,
             }
         )
     return rows
+
+
+def _measure(entry: Entry) -> tuple[int, int]:
+    import torch
+
+    from facerec.models.measure import measure
+    from facerec.models.sizes import EMBEDDING_SIZE, IMAGE_HW
+
+    with torch.device("meta"):
+        backbone = entry.load()(embedding_size=EMBEDDING_SIZE, image_hw=IMAGE_HW, **entry.options)
+    size = measure(backbone, image_hw=IMAGE_HW)
+    return size.params, size.macs
 
 
 def _heads() -> list[dict[str, Any]]:
