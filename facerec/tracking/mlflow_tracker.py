@@ -20,7 +20,7 @@ from facerec.tracking.names import clean_tags
 from facerec.tracking.opening import describe_opening, new_session, pending_id
 from facerec.tracking.snapshot import snapshot
 from facerec.tracking.spool import Spool
-from facerec.tracking.store import fail_fast, is_refusal, resolve_tracking_uri, shown_uri
+from facerec.tracking.store import fail_fast, is_refusal, reason, resolve_tracking_uri, shown_uri
 from facerec.training.tracker import RunDescription, RunStatus
 
 __all__ = ["MlflowTracker"]
@@ -202,12 +202,10 @@ class _Outage:
                 _log.info("the tracking store answers again")
             self._pause_s = 0.0
         elif not self._pause_s:
-            text = " ".join(str(failure).split())[:300]
             _log.warning(
-                "the tracking store %s does not answer (%s: %s); the training goes on, and what it logs waits in %s",
+                "the tracking store %s does not answer (%s); the training goes on, and what it logs waits in %s",
                 shown_uri(spool.header["tracking_uri"]),
-                type(failure).__name__,
-                text,
+                reason(failure),
                 spool.path,
             )
             self._pause_s = self._first_pause_s

@@ -9,7 +9,7 @@ from pathlib import Path
 from facerec.errors import TrackingError
 from facerec.tracking.delivery import Delivery
 from facerec.tracking.spool import Spool, spool_files
-from facerec.tracking.store import fail_fast, shown_uri
+from facerec.tracking.store import fail_fast, reason, shown_uri
 
 __all__ = ["SyncResult", "sync_folder", "waiting_entries"]
 
@@ -69,7 +69,7 @@ def _sync_file(path: Path, *, tracking_uri: str | None, silent: set[str]) -> Syn
         if uri in silent:
             problem = f"{shown_uri(uri)} does not answer"
         elif (failure := delivery.attempt()) is not None:
-            problem = next(iter(delivery.refused.values()), f"{shown_uri(uri)}: {failure}")
+            problem = next(iter(delivery.refused.values()), f"{shown_uri(uri)} does not answer ({reason(failure)})")
             if not delivery.refused:
                 silent.add(uri)
     finally:

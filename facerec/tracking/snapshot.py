@@ -18,10 +18,14 @@ def snapshot(path: Path, *, folder: Path) -> Path:
     A file below 1 MB is copied, so that the caller may change it at once. A larger file, or a folder, is linked where
     the file system allows it: it may then be replaced or removed, but must not be changed in place before it has been
     uploaded. Where no link is possible the original itself is returned, and it must stay.
+
+    Raises:
+        FileNotFoundError: ``path`` does not exist.
     """
+    size_bytes = path.stat().st_size
     folder.mkdir(mode=0o700, parents=True)
     target = folder / path.name
-    if path.is_file() and path.stat().st_size < SMALL_FILE_BYTES:
+    if path.is_file() and size_bytes < SMALL_FILE_BYTES:
         shutil.copyfile(path, target)
         return target
     try:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "fail_fast", "is_refusal", "resolve_tracking_uri", "shown_uri", "sqlite_file"]
+__all__ = ["connect", "fail_fast", "is_refusal", "reason", "resolve_tracking_uri", "shown_uri", "sqlite_file"]
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +102,13 @@ def is_refusal(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.error_code in _REFUSALS
+
+
+def reason(error: BaseException) -> str:
+    """The first cause of an error in one line; what libraries say around it is long."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 @contextmanager

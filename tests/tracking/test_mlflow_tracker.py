@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from facerec.errors import TrackingError
+from facerec.tracking.mlflow_tracker import MlflowTracker
+from facerec.tracking.process import is_gone
+from facerec.training.tracker import DatasetDescription
+
+SPOOL = Path("spool")
+
+
+def track(run, *, steps=(), status="FINISHED", **options):
+    """Track one run to its end; returns its identity."""
+    tracker = MlflowTracker(spool_dir=SPOOL, **options)
+    tracker.start(run)
+    for step in steps:
+        tracker.log_metrics({"train/loss": 1.0 / (step + 1)}, step=step)
+    tracker.finish(status)
+    return tracker.run_id
+
+
+def artifact_text(run, path):
+    return Path(run.info.artifact_uri.removeprefix("file://"), path).read_text()
+
+
+def test_a_run_is_recorded_with_all_that_belongs_to_it(store, describe, curve):
+    dataset = DatasetDescription(
+        name="orl", digest="ab" * 32, context="train", source="data/orl", facts={"images": 300, "identities": 30}
+    )
+    params = {"seed": 7, "training.lr": 0.1, "long": "x" * 7000} | {f"key{index}": index for index in range(150)}
+    tracker = MlflowTracker(spool_dir=SPOOL)
+    tracker.start(describe(params=params, datasets=(dataset,)))
+    run_id = tracker.run_id
+    for step in range(1200):
+        tracker.log_metrics({"train/loss": 1.0 / (step + 1), "TAR@FAR": float("nan")}, step=step)
+    Path("plot.svg").write_text("first")
+    tracker.log_file(Path("plot.svg"), folder="plots")
+    Path("plot.svg").write_text("second")
+    Path("report/inner").mkdir(parents=True)
+    Path("report/inner/table.csv").write_text("a,b")
+    tracker.log_file(Path("report"))
+    tracker.set_tags({"best epoch": "3"})
+    tracker.finish("FINISHED", reason="all epochs done")
+
+    run = store.get_run(run_id)
+    assert run.info.run_name == "a run"
+    assert run.info.status == "FINISHED"
+    assert run.info.start_time <= run.info.end_time
+    assert run.data.params == {key: str(value)[:6000] for key, value in params.items()}
+    assert run.data.tags["model"] == "iresnet18"
+    assert run.data.tags["best epoch"] == "3"
+    assert run.data.tags["facerec.status_reason"] == "all epochs done"
+    assert run.data.tags["facerec.pid"] == str(os.getpid())
+    assert "mlflow.note.content" not in run.data.tags
+    assert not is_gone(run.data.tags)
+    assert curve(store, run_id, "train/loss") == [(step, 1.0 / (step + 1)) for step in range(1200)]
+    assert set(run.data.metrics) == {"train/loss"}
+    assert artifact_text(run, "plots/plot.svg") == "first"
+    assert artifact_text(run, "report/inner/table.csv") == "a,b"
+    (logged,) = run.inputs.dataset_inputs
+    assert logged.dataset.name == "orl"
+    assert logged.dataset.digest == ("ab" * 32)[:36]
+    assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "train")]
+    assert not SPOOL.exists()
+
+
+def test_the_experiment_is_made_once_and_marked_as_model_development(store, describe):
+    first, second = (track(describe()) for _ in range(2))
+    experiment = store.get_experiment_by_name("faces")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert {store.get_run(run).info.experiment_id for run in (first, second)} == {experiment.experiment_id}
+
+
+def test_the_experiment_that_the_environment_names_counts_more(store, describe, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "chosen")
+    run_id = track(describe())
+    assert store.get_experiment(store.get_run(run_id).info.experiment_id).name == "chosen"
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_the_status_is_the_one_that_the_training_gives(store, describe, status):
+    assert store.get_run(track(describe(), status=status)).info.status == status
+
+
+def test_a_resumed_run_is_appended_to_and_keeps_its_parameters(store, describe, curve):
+    first = track(describe(params={"seed": 7, "epochs": 5}), steps=range(3), status="KILLED")
+    started = store.get_run(first).info.start_time
+    tracker = MlflowTracker(spool_dir=SPOOL)
+    tracker.start(describe(params={"seed": 7, "epochs": 9, "new": 1}, resume_run_id=first))
+    assert tracker.run_id == first
+    assert store.get_run(first).info.status == "RUNNING"
+    for step in range(3, 6):
+        tracker.log_metrics({"train/loss": 1.0 / (step + 1)}, step=step)
+    tracker.finish("FINISHED")
+    run = store.get_run(first)
+    assert run.info.status == "FINISHED"
+    assert run.info.start_time == started
+    assert run.data.params == {"seed": "7", "epochs": "5", "new": "1"}
+    assert [step for step, _ in curve(store, first, "train/loss")] == list(range(6))
+
+
+def test_a_run_to_resume_that_is_gone_becomes_a_new_run_that_names_it(store, describe, caplog):
+    deleted = track(describe())
+    store.delete_run(deleted)
+    for old in (deleted, "0" * 32):
+        new = track(describe(resume_run_id=old))
+        assert new != old
+        assert store.get_run(new).data.tags["facerec.resumed_from"] == old
+    assert "no longer in the tracking store" in caplog.text
+
+
+def prepared_run(store, monkeypatch, **params):
+    """What `mlflow run` leaves: a run in another experiment with its own parameters, and MLFLOW_RUN_ID."""
+    experiment = store.create_experiment("of mlflow run")
+    run = store.create_run(experiment, run_name="bold-owl-123", tags={"mlflow.source.name": "project"})
+    for key, value in params.items():
+        store.log_param(run.info.run_id, key, value)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    return run.info.run_id
+
+
+def test_the_run_that_mlflow_run_has_made_is_used_and_its_parameters_stay(store, describe, monkeypatch):
+    given = prepared_run(store, monkeypatch, device="''", config="configs/demo.yaml", seed="7")
+    run_id = track(describe(params={"device": "cpu", "seed": 7, "training.lr": 0.1}))
+    run = store.get_run(run_id)
+    assert run_id == given
+    assert run.data.params == {
+        "device": "''",
+        "config": "configs/demo.yaml",
+        "seed": "7",
+        "training.lr": "0.1",
+        "cfg.device": "cpu",
+    }
+    assert run.info.run_name == "a run"
+    assert run.data.tags["mlflow.source.name"] == "project"
+    assert store.get_experiment_by_name("faces") is None
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_a_name_that_somebody_has_given_the_run_stays(store, describe, monkeypatch):
+    given = prepared_run(store, monkeypatch)
+    store.update_run(given, name="my name")
+    track(describe())
+    assert store.get_run(given).info.run_name == "my name"
+
+
+def test_mlflow_run_with_resume_uses_the_new_run_and_names_the_old(store, describe, monkeypatch):
+    old = track(describe())
+    given = prepared_run(store, monkeypatch)
+    assert track(describe(resume_run_id=old)) == given
+    assert store.get_run(given).data.tags["facerec.resumed_from"] == old
+    assert store.get_run(old).info.status == "FINISHED"
+
+
+def test_a_run_of_the_environment_that_the_store_does_not_hold_is_refused(store, describe, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(TrackingError, match="refuses the run"):
+        MlflowTracker(spool_dir=SPOOL).start(describe())
+    assert not SPOOL.exists()
+
+
+def test_a_deleted_experiment_is_refused_before_the_training_begins(store, describe):
+    store.delete_experiment(store.create_experiment("faces"))
+    with pytest.raises(TrackingError, match="refuses the run"):
+        MlflowTracker(spool_dir=SPOOL).start(describe())
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "nothing://here"])
+def test_a_store_that_mlflow_does_not_support_is_refused_before_the_training_begins(
+    clean_environment, describe, monkeypatch, uri
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError, match="refuses the run"):
+        MlflowTracker(spool_dir=SPOOL).start(describe())
+
+
+def test_a_file_that_does_not_exist_is_told_and_ends_nothing(store, describe, caplog):
+    tracker = MlflowTracker(spool_dir=SPOOL)
+    tracker.start(describe())
+    tracker.log_file(Path("missing.png"))
+    tracker.finish("FINISHED")
+    assert "missing.png does not exist" in caplog.text
+    assert store.get_run(tracker.run_id).info.status == "FINISHED"
+
+
+def test_points_arrive_while_the_training_runs(store, describe, curve):
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.1)
+    tracker.start(describe())
+    tracker.log_metrics({"loss": 0.5}, step=0)
+    assert wait_until(lambda: curve(store, tracker.run_id, "loss") == [(0, 0.5)])
+    tracker.finish("FINISHED")
+
+
+def test_500_waiting_points_are_sent_before_their_time(store, describe, curve):
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=60.0)
+    tracker.start(describe())
+    for step in range(499):
+        tracker.log_metrics({"loss": 0.5}, step=step)
+    assert not wait_until(lambda: len(curve(store, tracker.run_id, "loss")) > 0, within_s=0.5)
+    tracker.log_metrics({"loss": 0.5}, step=499)
+    assert wait_until(lambda: len(curve(store, tracker.run_id, "loss")) == 500)
+    tracker.finish("FINISHED")
+
+
+def test_the_heart_beats_while_the_training_runs(store, describe, monkeypatch):
+    monkeypatch.setattr("facerec.tracking.mlflow_tracker._HEARTBEAT_S", 0.1)
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.05)
+    tracker.start(describe())
+    assert wait_until(lambda: "facerec.heartbeat" in store.get_run(tracker.run_id).data.tags)
+    tracker.finish("FINISHED")
+
+
+def test_finishing_twice_and_finishing_what_never_began_do_nothing(store, describe):
+    MlflowTracker(spool_dir=SPOOL).finish("FINISHED")
+    tracker = MlflowTracker(spool_dir=SPOOL)
+    tracker.start(describe())
+    tracker.finish("FAILED")
+    tracker.finish("FINISHED")
+    assert store.get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_a_local_database_gets_a_write_ahead_log(store, describe):
+    import sqlite3
+
+    track(describe())
+    connection = sqlite3.connect("mlflow.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def wait_until(condition, *, within_s=10.0):
+    import time
+
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,108 @@
+"""Several processes on one store, and processes that are gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+
+from facerec.tracking.mlflow_tracker import MlflowTracker
+from facerec.tracking.process import identity_tags, is_gone
+from facerec.tracking.spool import spool_files
+from facerec.tracking.sweep import close_stale_run, find_stale_runs
+
+_TRAIN = """
+import sys, time
+from pathlib import Path
+from facerec.tracking.mlflow_tracker import MlflowTracker
+from facerec.training.tracker import RunDescription
+tracker = MlflowTracker(spool_dir=Path("spool"), flush_every_s=0.1)
+tracker.start(RunDescription(name=sys.argv[1], experiment="faces", params={"seed": 7}, tags={}))
+for step in range(20):
+    tracker.log_metrics({"loss": step / 2}, step=step)
+print(tracker.run_id, flush=True)
+if sys.argv[2] == "hang":
+    time.sleep(60)
+tracker.finish("FINISHED")
+"""
+
+
+def start_training(name, *, folder, end="finish"):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", _TRAIN, name, end], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_four_processes_may_start_on_an_empty_store(clean_environment, curve, monkeypatch):
+    from facerec.tracking.store import connect
+
+    uri = f"sqlite:///{clean_environment}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    trainings = [start_training(f"run{index}", folder=clean_environment) for index in range(4)]
+    run_ids = [training.communicate(timeout=120)[0].strip() for training in trainings]
+    assert [training.returncode for training in trainings] == [0] * 4
+    client = connect(uri)
+    assert len(set(run_ids)) == 4
+    assert len(client.search_experiments(filter_string="name = 'faces'")) == 1
+    for run_id in run_ids:
+        assert client.get_run(run_id).info.status == "FINISHED"
+        assert curve(client, run_id, "loss") == [(step, step / 2) for step in range(20)]
+    assert not (clean_environment / "spool").exists()
+
+
+def test_a_killed_training_is_swept_and_a_living_one_is_not(store, describe, clean_environment, curve):
+    living = MlflowTracker(spool_dir=clean_environment / "living")
+    living.start(describe())
+    training = start_training("killed", folder=clean_environment, end="hang")
+    run_id = training.stdout.readline().strip()
+    deadline = time.monotonic() + 20
+    while len(curve(store, run_id, "loss")) < 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    training.send_signal(signal.SIGKILL)
+    training.wait()
+    training.stdout.close()
+    (stale,) = find_stale_runs(store)
+    assert (stale.run_id, stale.name, stale.pid) == (run_id, "killed", training.pid)
+    close_stale_run(store, stale)
+    run = store.get_run(run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["facerec.status_reason"] == f"its process {training.pid} is gone"
+    assert run.info.end_time == stale.last_sign_ms
+    assert find_stale_runs(store) == []
+    assert store.get_run(living.run_id).info.status == "RUNNING"
+    assert len(spool_files(clean_environment / "spool")) == 1, "its spool waits for `facerec sync`"
+    living.finish("FINISHED")
+
+
+def test_this_process_is_not_gone_and_others_are_not_judged():
+    tags = identity_tags()
+    assert not is_gone(tags)
+    assert not is_gone({**tags, "facerec.host": "elsewhere", "facerec.pid": "1"})
+    assert not is_gone({})
+    assert not is_gone({**tags, "facerec.pid": "none"})
+
+
+def test_a_process_number_that_another_process_has_now_does_not_keep_a_run_alive():
+    tags = identity_tags()
+    earlier = psutil.Process().create_time() - 3600
+    assert is_gone({**tags, "facerec.process_started": f"{earlier:.2f}"})
+
+
+def test_a_process_number_that_nobody_has_is_gone():
+    free = next(number for number in range(300_000, 10_000, -1) if not psutil.pid_exists(number))
+    assert is_gone({**identity_tags(), "facerec.pid": str(free)})
+
+
+@pytest.mark.parametrize(("silence", "gone"), [(timedelta(minutes=2), False), (timedelta(minutes=11), True)])
+def test_a_process_in_another_container_is_judged_by_its_heartbeat(silence, gone):
+    heartbeat = (datetime.now(UTC) - silence).isoformat()
+    tags = {**identity_tags(), "facerec.pid_namespace": "pid:[1]", "facerec.heartbeat": heartbeat}
+    assert is_gone(tags) is gone
