@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Verification of a model: images to embeddings to results, reports and pictures."""

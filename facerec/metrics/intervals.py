@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from facerec.errors import MetricError
 from facerec.metrics.checks import BoolArray, FloatArray, check_pairs
-from facerec.rng import counter_generator
 
 __all__ = ["Interval", "bootstrap_over_identities", "clopper_pearson", "upper_bound"]
 
@@ -99,7 +98,7 @@ def bootstrap_over_identities(
     people = _check_identities(identities, labels)
     if num_resamples < 1 or not 0.0 < confidence < 1.0:
         raise MetricError("a bootstrap needs at least one resample and a confidence between 0 and 1")
-    generator = counter_generator(seed)
+    generator = np.random.default_rng(seed)
     draws = np.empty(num_resamples)
     for index in range(num_resamples):
         weights = _draw_weights(generator, people, labels)

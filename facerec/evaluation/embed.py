@@ -1,0 +1,188 @@
+"""Encoded images to embeddings, as verification wants them: float32, whatever training computes in."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from facerec.data.decode import decode_image
+from facerec.data.transforms import normalise_images
+from facerec.errors import DataError, ModelError
+
+__all__ = ["Embeddings", "Progress", "embed_images"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images that are done and of all."""
+
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """Embeddings before normalisation; row ``i`` belongs to image ``i``."""
+
+    original: NDArray[np.float32]
+    """(N, D)."""
+    flipped: NDArray[np.float32] | None
+    """(N, D), of the mirrored images; None without the flip."""
+
+
+def embed_images(
+    backbone: nn.Module,
+    images: Sequence[bytes],
+    *,
+    image_hw: tuple[int, int],
+    device: torch.device,
+    batch_size: int,
+    flip: bool = True,
+    what: str = "image",
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Embed encoded images with a backbone that is on ``device``.
+
+    Threads decode ahead of the device. Identical images are embedded once. The backbone is put into evaluation mode
+    and every module back into the mode that it had; no generator of random numbers is touched. Neither autocast nor
+    TF32 is used, so that the result depends on the batch size by rounding alone.
+
+    Args:
+        backbone: Takes (B, 3, H, W) float32 in [-1, 1], gives (B, D).
+        images: Encoded, RGB after decoding.
+        image_hw: Height and width that the backbone takes.
+        device: Where the backbone is.
+        batch_size: Pictures in a batch; with the flip half of them are mirrored ones.
+        flip: Also embed the mirrored images.
+        what: Opens the name of an image in messages, such as ``lfw: image`` for ``lfw: image 17``.
+        progress: Told of every batch.
+
+    Raises:
+        ImageError: an image is damaged; the message names its index.
+        DataError: there are no images.
+        ModelError: an embedding is not finite (the message names the image), or has another shape than (D,).
+    """
+    if not images:
+        raise DataError(f"there is no {what} to embed; check the pair set")
+    first_seen, slot_of_image = _find_duplicates(images)
+    chunk_size = max(1, batch_size // 2) if flip else batch_size
+    chunks = [first_seen[start : start + chunk_size] for start in range(0, len(first_seen), chunk_size)]
+    outputs: list[NDArray[np.float32]] = []
+    done = 0
+    with _measuring(backbone, device):
+        for chunk, pixels_BHWC in zip(chunks, _decode_ahead(images, chunks, image_hw, what), strict=True):
+            embeddings = _embed_batch(backbone, pixels_BHWC, device=device, flip=flip)
+            _check_finite(embeddings, chunk, what)
+            outputs.append(embeddings)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(first_seen))
+    joined = np.concatenate(outputs, axis=1)[:, slot_of_image]
+    return Embeddings(original=joined[0], flipped=joined[1] if flip else None)
+
+
+def _find_duplicates(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.intp]]:
+    """Indices of the first image of each content, and for every image the place of its content among them."""
+    slots: dict[bytes, int] = {}
+    first_seen: list[int] = []
+    slot_of_image = np.empty(len(images), dtype=np.intp)
+    for index, data in enumerate(images):
+        slot = slots.setdefault(data, len(first_seen))
+        if slot == len(first_seen):
+            first_seen.append(index)
+        slot_of_image[index] = slot
+    return first_seen, slot_of_image
+
+
+def _decode_ahead(
+    images: Sequence[bytes], chunks: Sequence[list[int]], image_hw: tuple[int, int], what: str
+) -> Iterator[NDArray[np.uint8]]:
+    """Decoded chunks in order, each (B, H, W, 3) uint8; as many chunks are under way as there are threads."""
+
+    def decode(chunk: list[int]) -> NDArray[np.uint8]:
+        return np.stack([decode_image(images[index], image_hw=image_hw, what=f"{what} {index}") for index in chunk])
+
+    num_threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)), len(chunks))
+    pending: deque[Future[NDArray[np.uint8]]] = deque()
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as threads:
+        try:
+            for chunk in chunks:
+                pending.append(threads.submit(decode, chunk))
+                if len(pending) > num_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _embed_batch(
+    backbone: nn.Module, pixels_BHWC: NDArray[np.uint8], *, device: torch.device, flip: bool
+) -> NDArray[np.float32]:
+    """Embed one batch and, in the same pass, its mirror images: (1 or 2, B, D)."""
+    stored = torch.from_numpy(pixels_BHWC)
+    if device.type == "cuda":
+        stored = stored.pin_memory()
+    # The transposed view of (B, H, W, 3) is channels last already; nothing is copied.
+    pixels_BCHW = stored.permute(0, 3, 1, 2).to(device, non_blocking=True)
+    if flip:
+        pixels_BCHW = torch.cat([pixels_BCHW, pixels_BCHW.flip(3)])
+    images_BCHW = normalise_images(pixels_BCHW).contiguous(memory_format=torch.channels_last)
+    embeddings: Tensor = backbone(images_BCHW)
+    if embeddings.dim() != 2 or len(embeddings) != len(images_BCHW):
+        raise ModelError(
+            f"the model gives {tuple(embeddings.shape)} for {len(images_BCHW)} images, not one embedding for each"
+        )
+    copied: NDArray[np.float32] = embeddings.float().cpu().numpy()
+    return copied.reshape(2 if flip else 1, len(pixels_BHWC), -1)
+
+
+def _check_finite(embeddings: NDArray[np.float32], chunk: list[int], what: str) -> None:
+    finite = np.isfinite(embeddings).all(axis=(0, 2))
+    if not finite.all():
+        index = chunk[int(np.argmin(finite))]
+        raise ModelError(
+            f"the model gives an embedding that is not finite for {what} {index}; "
+            "its weights have diverged, use an earlier checkpoint"
+        )
+
+
+@contextmanager
+def _measuring(backbone: nn.Module, device: torch.device) -> Iterator[None]:
+    """Evaluation mode, no gradients, true float32; everything is as before afterwards."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(_without_tf32())
+        backbone.eval()
+        try:
+            yield
+        finally:
+            # Not backbone.train(): a module that was frozen in evaluation mode stays frozen.
+            for module, training in modes:
+                module.training = training
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    # TF32 keeps ten bits of the mantissa, and which convolutions use it depends on the shape of the batch.
+    # The stubs of torch do not know these settings.
+    backends: Any = torch.backends
+    operators = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    before = [operator.fp32_precision for operator in operators]
+    try:
+        for operator in operators:
+            operator.fp32_precision = "ieee"
+        yield
+    finally:
+        for operator, precision in zip(operators, before, strict=True):
+            operator.fp32_precision = precision

@@ -1,0 +1,97 @@
+"""Names of metrics: the same in training, evaluation and tuning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from facerec.errors import ConfigError, near_match
+from facerec.metrics.roc import far_label
+
+__all__ = [
+    "FAR_TARGETS",
+    "MEAN",
+    "METRICS",
+    "averaged",
+    "metric_key",
+    "resolve_monitor",
+    "tar_name",
+    "threshold_name",
+]
+
+FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4)
+"""Operating points that every result has."""
+
+MEAN = "mean"
+"""Takes the place of the set's name in the means over several sets."""
+
+_LOSS = "train/loss"
+_PREFIX = re.compile(r"^(?:val|eval|test)[_/]")
+_ALIASES = {"acc": "accuracy", "acc_std": "accuracy_std"}
+
+
+def tar_name(far: float) -> str:
+    """``tar_at_far_1e-3``."""
+    return f"tar_at_far_{far_label(far)}"
+
+
+def threshold_name(far: float) -> str:
+    """``threshold_at_far_1e-3``: the cosine from which on pairs are accepted."""
+    return f"threshold_at_far_{far_label(far)}"
+
+
+METRICS = (
+    "accuracy",
+    "accuracy_std",
+    "auc",
+    "eer",
+    "d_prime",
+    "xnorm",
+    *map(tar_name, FAR_TARGETS),
+    *map(threshold_name, FAR_TARGETS),
+)
+"""Metrics of every evaluation, without the name of the set."""
+
+
+def metric_key(set_name: str, metric: str) -> str:
+    """``eval/<set>/<metric>``; characters that tracking stores refuse become underscores."""
+    return f"eval/{re.sub(r'[^A-Za-z0-9_. -]', '_', set_name)}/{metric}"
+
+
+def averaged(metric: str) -> bool:
+    """Whether a mean over sets says anything; a mean of thresholds is no threshold."""
+    return not metric.startswith("threshold_")
+
+
+def resolve_monitor(name: str, set_names: Sequence[str]) -> str:
+    """The full name of the metric that ``training.monitor`` means.
+
+    ``accuracy``, ``acc``, ``val_acc``, ``val/accuracy``, ``auc``, ``tar_at_far_1e-3`` and the like mean the metric of
+    the only set, or the mean over several; ``train/loss`` and full names mean themselves.
+
+    Raises:
+        ConfigError: no evaluation logs such a metric, or there is no evaluation.
+    """
+    if name == _LOSS:
+        return name
+    if not set_names:
+        raise ConfigError(
+            f"training.monitor: '{name}' comes from an evaluation, but there is no pair set; set eval.bin_file, "
+            f"or monitor {_LOSS} with mode: min"
+        )
+    keys = [metric_key(set_name, metric) for set_name in set_names for metric in METRICS]
+    if len(set_names) > 1:
+        keys += [metric_key(MEAN, metric) for metric in METRICS if averaged(metric)]
+    if name in keys:
+        return name
+    short = _PREFIX.sub("", name)
+    short = _ALIASES.get(short, short)
+    key = metric_key(MEAN if len(set_names) > 1 else set_names[0], short)
+    if "/" not in short and key in keys:
+        return key
+    hint = near_match(name, [*keys, _LOSS]) if "/" in name else near_match(short, METRICS)
+    known = ", ".join([_LOSS, *METRICS])
+    raise ConfigError(
+        f"training.monitor: no evaluation logs '{name}'{hint}; known: {known}, or eval/<set>/<metric> with <set> one "
+        f"of {', '.join(set_names)}"
+    )

@@ -1,0 +1,126 @@
+"""Results as JSON and as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facerec.evaluation.names import FAR_TARGETS, tar_name, threshold_name
+from facerec.evaluation.result import PairResult
+from facerec.fsio import atomic_write_text
+from facerec.metrics.intervals import clopper_pearson
+from facerec.metrics.roc import OperatingPoint, far_label
+
+__all__ = ["format_table", "result_to_json", "write_summary"]
+
+
+def result_to_json(result: PairResult) -> dict[str, Any]:
+    """A result as plain data for JSON.
+
+    ``untrusted_far`` lists the target FARs for which fewer than 30 false accepts are expected, ``bound_far`` those with
+    fewer than 3, at which the pairs show no more than ``far_upper_…``, the 95 % bound of the FAR. ``d_prime`` is null
+    where it is infinite.
+    """
+    points = result.operating_points
+    return {
+        "accuracy": result.accuracy,
+        "accuracy_std": result.accuracy_std,
+        "fold_accuracy": result.fold_accuracy.tolist(),
+        "fold_threshold_sq_l2": result.fold_threshold_sq_l2.tolist(),
+        "auc": result.auc,
+        "eer": result.eer,
+        **{tar_name(point.far_target): point.tar for point in points},
+        **{threshold_name(point.far_target): point.threshold for point in points},
+        **{f"far_upper_{far_label(point.far_target)}": point.far_upper for point in points},
+        "untrusted_far": [far_label(point.far_target) for point in points if not point.trusted],
+        "bound_far": [far_label(point.far_target) for point in points if point.is_bound],
+        "d_prime": result.d_prime if math.isfinite(result.d_prime) else None,
+        "xnorm": result.xnorm,
+        "pairs": result.pairs,
+        "genuine": result.genuine,
+        "sha256": result.sha256,
+    }
+
+
+def format_table(results: Sequence[PairResult]) -> str:
+    """One line per set for people: accuracy, AUC, EER and TAR in per cent.
+
+    ``~`` marks a TAR for which fewer than 30 false accepts are expected, ``*`` one for which fewer than 3 are.
+    """
+    heads = ["set", "pairs", "accuracy", "AUC", "EER", *(f"TAR@{far_label(far)}" for far in FAR_TARGETS)]
+    rows = [heads, *map(_table_row, results)]
+    if len(results) > 1:
+        mean = math.fsum(result.accuracy for result in results) / len(results)
+        rows.append(["mean", "", f"{100 * mean:.2f}", *[""] * (len(heads) - 3)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    marks = {mark for result in results for mark in map(_mark, result.operating_points)}
+    notes = [note for mark, note in _NOTES.items() if mark in marks]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *notes]) + "\n"
+
+
+def write_summary(results: Sequence[PairResult], path: Path, *, facts: Mapping[str, str]) -> None:
+    """Write the results as a text file; ``facts`` (model, command, device …) stand at its head."""
+    width = max(map(len, facts), default=0)
+    blocks = [
+        "Face verification\n" + "".join(f"{name.ljust(width)}  {value}\n" for name, value in facts.items()),
+        format_table(results),
+        *map(_describe, results),
+    ]
+    atomic_write_text(path, "\n".join(blocks))
+
+
+_NOTES = {
+    "~": "~  fewer than 30 false accepts are expected at this FAR: a rough figure",
+    "*": "*  fewer than 3 are expected: the impostor pairs are too few for this FAR and only show a larger bound of it",
+}
+
+
+def _mark(point: OperatingPoint) -> str:
+    return "*" if point.is_bound else "" if point.trusted else "~"
+
+
+def _table_row(result: PairResult) -> list[str]:
+    points = {point.far_target: point for point in result.operating_points}
+    return [
+        result.name,
+        str(result.pairs),
+        f"{100 * result.accuracy:.2f} ± {100 * result.accuracy_std:.2f}",
+        f"{100 * result.auc:.3f}",
+        f"{100 * result.eer:.2f}",
+        *(f"{_mark(points[far])}{100 * points[far].tar:.2f}" for far in FAR_TARGETS),
+    ]
+
+
+def _describe(result: PairResult) -> str:
+    correct = round(result.accuracy * result.pairs)
+    low, high = clopper_pearson(correct, result.pairs)
+    folds = "  ".join(f"{100 * value:.2f}" for value in result.fold_accuracy)
+    thresholds = "  ".join(f"{value:.2f}" for value in result.fold_threshold_sq_l2)
+    lines = [
+        f"{result.name}: {result.pairs} pairs, {result.genuine} genuine, {result.pairs - result.genuine} impostor",
+        f"  SHA-256 of the file      {result.sha256}",
+        f"  accuracy                 {100 * result.accuracy:.3f} % ± {100 * result.accuracy_std:.3f} over 10 folds, "
+        f"95 % interval {100 * low:.2f} to {100 * high:.2f} (Clopper-Pearson)",
+        f"  accuracy of the folds    {folds}",
+        f"  thresholds of the folds  {thresholds}  (squared L2 distance)",
+        f"  AUC {result.auc:.6f}, EER {100 * result.eer:.3f} %, d' {result.d_prime:.3f}, "
+        f"mean embedding norm {result.xnorm:.3f}",
+        "",
+        "  target FAR       TAR    95 % interval    FAR seen   FAR at most    cosine from    false accepts expected",
+        *map(_describe_point, result.operating_points),
+        "  FAR at most: with 95 % confidence (one-sided Clopper-Pearson)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _describe_point(point: OperatingPoint) -> str:
+    low, high = clopper_pearson(point.true_accepts, point.num_genuine)
+    note = "only the bound is known" if point.is_bound else "" if point.trusted else "rough"
+    interval = f"{100 * low:.2f} to {100 * high:.2f}"
+    return (
+        f"  {far_label(point.far_target):>10}  {100 * point.tar:7.2f}  {interval:>15}  {point.far:10.2e}"
+        f"  {point.far_upper:13.2e}  {point.threshold:12.4f}  {point.expected_errors:10.4g}  {note}"
+    ).rstrip()

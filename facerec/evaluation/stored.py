@@ -1,0 +1,129 @@
+"""Embeddings that another program made, read from an ``.npz`` without trusting it."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facerec.errors import DataError, MissingPathError
+from facerec.evaluation.embed import Embeddings
+from facerec.fsio import sha256_file
+
+__all__ = ["StoredEmbeddings", "read_embeddings"]
+
+_MAX_BYTES = 1 << 34
+"""Largest size of all arrays together, unpacked: 16 GiB."""
+_REQUIRED = ("original", "pair_index", "issame")
+_OPTIONAL = ("flipped",)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredEmbeddings:
+    """Embeddings and the pairs among them."""
+
+    embeddings: Embeddings
+    pair_index: NDArray[np.int64]
+    """(P, 2), rows of the embeddings."""
+    issame: NDArray[np.bool_]
+    """(P,)."""
+    sha256: str
+    path: Path
+
+
+def read_embeddings(path: str | Path) -> StoredEmbeddings:
+    """Read ``original`` (N, D), optionally ``flipped`` (N, D), ``pair_index`` (P, 2) and ``issame`` (P,).
+
+    The headers are checked before memory is taken, and nothing is unpickled.
+
+    Raises:
+        MissingPathError: the file is not there.
+        DataError: it is no such file; the message names the array and what it should be.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingPathError(f"embeddings file {path} does not exist; check the path")
+    arrays = _read_arrays(path)
+    original, flipped = arrays["original"], arrays.get("flipped")
+    _check_embeddings("original", original, path)
+    if flipped is not None:
+        _check_embeddings("flipped", flipped, path)
+        if flipped.shape != original.shape:
+            raise DataError(
+                f"{path}: flipped has the shape {flipped.shape}, original {original.shape}; they must agree"
+            )
+    pair_index, issame = arrays["pair_index"], arrays["issame"]
+    _check_pairs(pair_index, issame, num_embeddings=len(original), path=path)
+    return StoredEmbeddings(
+        embeddings=Embeddings(
+            original=original.astype(np.float32, copy=False),
+            flipped=None if flipped is None else flipped.astype(np.float32, copy=False),
+        ),
+        pair_index=pair_index.astype(np.int64),
+        issame=issame.astype(np.bool_),
+        sha256=sha256_file(path),
+        path=path,
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if missing := [name for name in _REQUIRED if name not in members]:
+                raise DataError(f"{path}: the array '{missing[0]}' is missing; needed are {', '.join(_REQUIRED)}")
+            wanted = [name for name in (*_REQUIRED, *_OPTIONAL) if name in members]
+            if sum(members[name].file_size for name in wanted) > _MAX_BYTES:
+                raise DataError(f"{path}: the arrays have more than {_MAX_BYTES} bytes; split the pairs")
+            arrays = {}
+            for name in wanted:
+                with archive.open(members[name]) as stream:
+                    _check_header(stream, name, size=members[name].file_size, path=path)
+                with archive.open(members[name]) as stream:
+                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is no .npz file, or a damaged one: {error}") from error
+    except (ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return arrays
+
+
+def _check_header(stream: IO[bytes], name: str, *, size: int, path: Path) -> None:
+    """Compare what the header claims with what is there: numpy allocates by the header alone."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"{path}: {name} has the format version {version}; write it with numpy.savez")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise DataError(f"{path}: {name} holds Python objects, which are never read; store plain numbers")
+    claimed = dtype.itemsize
+    for side in shape:
+        claimed *= side
+    if claimed != size - stream.tell():
+        raise DataError(
+            f"{path}: {name} is damaged: its header claims {claimed} bytes, {size - stream.tell()} are there"
+        )
+
+
+def _check_embeddings(name: str, values: NDArray[np.generic], path: Path) -> None:
+    if values.ndim != 2 or values.dtype.kind != "f" or 0 in values.shape:
+        raise DataError(f"{path}: {name} must be floats of shape (N, D), not {values.dtype} of shape {values.shape}")
+
+
+def _check_pairs(
+    pair_index: NDArray[np.generic], issame: NDArray[np.generic], *, num_embeddings: int, path: Path
+) -> None:
+    if pair_index.ndim != 2 or pair_index.shape[1] != 2 or pair_index.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: pair_index must be integers of shape (P, 2), not {pair_index.dtype} of shape {pair_index.shape}"
+        )
+    if issame.shape != (len(pair_index),) or issame.dtype.kind not in "iub" or not np.isin(issame, (0, 1)).all():
+        raise DataError(f"{path}: issame must hold true or false for each of the {len(pair_index)} pairs")
+    if len(pair_index) and not (pair_index.min() >= 0 and pair_index.max() < num_embeddings):
+        raise DataError(f"{path}: pair_index must lie between 0 and {num_embeddings - 1}, the rows of the embeddings")
