@@ -38,9 +38,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 for success, 1 for a failure, 2 for a usage or configuration error."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        cli.main(args=arguments, prog_name="facerec", standalone_mode=False)
-    except click.exceptions.Exit as exit_request:
-        sys.exit(exit_request.exit_code)
+        # Outside of standalone mode Click returns the code that a command has asked to exit with.
+        code = cli.main(args=arguments, prog_name="facerec", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             traceback.print_exc()
         click.echo(f"error: {describe(error)}", err=True)
         sys.exit(error.exit_code if isinstance(error, FacerecError) else 1)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def describe(error: BaseException) -> str:
