@@ -178,7 +178,7 @@ class AugmentConfig:
     color_jitter: ColorJitterConfig = field(default_factory=ColorJitterConfig)
     """Brightness, contrast, saturation."""
     grey: GreyConfig = field(default_factory=GreyConfig)
-    """Remove the colours."""
+    """Turn grey."""
     low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     """Scale down and up."""
     blur: BlurConfig = field(default_factory=BlurConfig)

@@ -19,7 +19,7 @@ from facerec.data.decode import decode_image
 from facerec.data.transforms import normalise_images
 from facerec.errors import DataError, ModelError
 
-__all__ = ["Embeddings", "Progress", "embed_images"]
+__all__ = ["Embeddings", "Progress", "embed_images", "embed_pixels"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of images that are done and of all."""
@@ -86,6 +86,22 @@ def embed_images(
                 progress(done, len(first_seen))
     joined = np.concatenate(outputs, axis=1)[:, slot_of_image]
     return Embeddings(original=joined[0], flipped=joined[1] if flip else None)
+
+
+def embed_pixels(
+    backbone: nn.Module, pixels_BHWC: NDArray[np.uint8], *, device: torch.device, flip: bool = True
+) -> Embeddings:
+    """Embed decoded images in one batch; see `embed_images`.
+
+    Shape: ``pixels_BHWC`` (B, H, W, 3) uint8, RGB.
+
+    Raises:
+        ModelError: an embedding is not finite, or has another shape than (D,).
+    """
+    with _measuring(backbone, device):
+        embeddings = _embed_batch(backbone, pixels_BHWC, device=device, flip=flip)
+    _check_finite(embeddings, list(range(len(pixels_BHWC))), "image")
+    return Embeddings(original=embeddings[0], flipped=embeddings[1] if flip else None)
 
 
 def _find_duplicates(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.intp]]:

@@ -12,7 +12,7 @@ from facerec.errors import FacerecError
 __all__ = ["Interrupt", "TrainingInterrupted"]
 
 
-class TrainingInterrupted(FacerecError):
+class TrainingInterrupted(FacerecError):  # noqa: N818 - a stop on request is no error of the work
     """A signal stopped the training after a checkpoint was saved; the exit code is 128 + the signal's number."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:

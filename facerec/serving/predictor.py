@@ -1,0 +1,79 @@
+"""Two images in, a similarity out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facerec.config.load import load_config
+from facerec.data.decode import read_image_file
+from facerec.evaluation.embed import embed_pixels
+from facerec.models.device import resolve_device
+from facerec.models.weights import load_backbone
+from facerec.serving.locate import locate_model
+
+__all__ = ["Predictor"]
+
+
+class Predictor:
+    """Embeds aligned face images and compares them."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint_path: str | Path,
+        config_path: str | Path | None = None,
+        use_cpu: bool = False,
+        device: str = "auto",
+    ) -> None:
+        """Load a model.
+
+        Args:
+            checkpoint_path: A checkpoint or run folder, a weights file, ``runs:/…`` or ``models:/…``.
+            config_path: The configuration of the training; checkpoints of this project carry their own.
+            use_cpu: Stay on the CPU; the same as ``device="cpu"``.
+            device: auto, cpu, cuda or cuda:N.
+
+        Raises:
+            MissingPathError: a path does not exist.
+            ConfigError: the configuration cannot be used, or none is known.
+            CheckpointError: the weights are damaged or of another architecture.
+            DeviceError: the device is not there.
+        """
+        self.device = resolve_device("cpu" if use_cpu else device)
+        config = load_config(config_path) if config_path is not None else None
+        loaded = load_backbone(locate_model(str(checkpoint_path)), config=config, device=self.device)
+        self.config = loaded.config
+        self._backbone = loaded.backbone
+
+    @torch.inference_mode()
+    def embed(self, *image_paths: str | Path) -> NDArray[np.float32]:
+        """Embeddings of image files, normalised to length 1.
+
+        Each is the sum of the embeddings of the picture and, with ``eval.flip``, of its mirror image, as in
+        verification. A picture is turned upright as its EXIF orientation says, and scaled to the model's input size;
+        for meaningful results it shows a face aligned like the training pictures.
+
+        Shape: (number of images, D), float32.
+
+        Raises:
+            ImageError: an image is missing or cannot be decoded; the message names it.
+        """
+        hw = self.config.image_hw
+        pixels_BHWC = np.stack([read_image_file(path, image_hw=hw) for path in image_paths])
+        embeddings = embed_pixels(self._backbone, pixels_BHWC, device=self.device, flip=self.config.eval.flip)
+        summed = embeddings.original if embeddings.flipped is None else embeddings.original + embeddings.flipped
+        normalised: NDArray[np.float32] = summed / np.linalg.norm(summed, axis=1, keepdims=True)
+        return normalised
+
+    def predict(self, image_a: str | Path, image_b: str | Path) -> float:
+        """Cosine similarity of two face images, in [-1, 1]; see `embed`.
+
+        Raises:
+            ImageError: an image is missing or cannot be decoded; the message names it.
+        """
+        a, b = self.embed(image_a, image_b)
+        return float(np.clip(np.dot(a, b), -1.0, 1.0))

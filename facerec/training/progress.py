@@ -1,0 +1,116 @@
+"""What a person sees of a training: a bar on a terminal, plain lines elsewhere, and the log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from facerec.training.step import Window
+
+__all__ = ["Progress", "Stopwatch", "log_to"]
+
+LOGGER = logging.getLogger("facerec")
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Send the lines of the logger ``facerec`` to a file and to standard error while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layout = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    in_file = logging.FileHandler(path, encoding="utf-8")
+    in_file.setFormatter(layout)
+    handlers: list[logging.Handler] = [in_file, _terminal_handler()]
+    previous = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    for handler in handlers:
+        LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(previous)
+        for handler in handlers:
+            LOGGER.removeHandler(handler)
+            handler.close()
+
+
+def _terminal_handler() -> logging.Handler:
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        return RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    return handler
+
+
+@dataclass
+class Stopwatch:
+    """Time of a window of steps, and the part of it spent outside the steps."""
+
+    started: float = 0.0
+    waited_s: float = 0.0
+
+    def restart(self) -> None:
+        """Begin a window."""
+        self.started = time.perf_counter()
+        self.waited_s = 0.0
+
+    def rates(self, images: int) -> tuple[float, float]:
+        """Images per second, and the fraction of the window that was spent waiting for data."""
+        elapsed_s = max(1e-9, time.perf_counter() - self.started)
+        return images / elapsed_s, min(1.0, self.waited_s / elapsed_s)
+
+
+class Progress:
+    """Progress of one epoch."""
+
+    def __init__(self, *, epoch: int, epochs: int, steps: int, done: int, images_per_step: int) -> None:
+        self._label = f"epoch {epoch + 1}/{epochs}"
+        self._steps = steps
+        self._step = done
+        self._images_per_step = images_per_step
+        self._bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+            told = TextColumn("{task.fields[told]}")
+            self._bar = Bar(*columns, TimeRemainingColumn(), told, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self._label, total=steps, completed=done, told="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._step += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def tell(self, window: Window, *, lr: float, images_per_s: float) -> None:
+        """Show loss, accuracy, speed and the time left in the epoch."""
+        text = f"loss {window.loss:.4f}  accuracy {window.accuracy:.4f}  lr {lr:.3g}  {images_per_s:.0f} images/s"
+        left_s = (self._steps - self._step) * self._images_per_step / max(1e-9, images_per_s)
+        if self._bar is not None:
+            self._bar.update(self._task, told=text)
+        else:
+            minutes, seconds = divmod(round(left_s), 60)
+            LOGGER.info("%s  step %d/%d  %s  ETA %d:%02d", self._label, self._step, self._steps, text, minutes, seconds)

@@ -1,0 +1,149 @@
+"""The end of an epoch: verify, record, judge; and the end of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facerec.evaluation.pictures import write_roc_picture
+from facerec.evaluation.suites import evaluate_suite, metric_values
+from facerec.fsio import atomic_write_text
+from facerec.training.checkpoint import mark
+from facerec.training.history import Evaluation
+from facerec.training.session import Session
+
+__all__ = ["TrainResult", "conclude", "record_epoch"]
+
+LOGGER = logging.getLogger("facerec")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training reached."""
+
+    run_folder: Path
+    monitor: str
+    untrained: Evaluation | None
+    best: Evaluation | None
+    last: Evaluation | None
+    tracker_run_id: str | None
+
+
+def record_epoch(session: Session) -> Evaluation:
+    """Verify where it is due, write the history, and mark the best checkpoint.
+
+    The checkpoint of this epoch has been saved already, so that a kill in the evaluation costs only the evaluation.
+    """
+    metrics: dict[str, float] = {}
+    if session.epoch > 0:
+        window = session.epoch_means.read()
+        metrics |= {"train/loss": window.loss, "train/accuracy": window.accuracy}
+        session.tracker.log_metrics(
+            {"train/epoch_loss": window.loss, "train/epoch_accuracy": window.accuracy}, step=session.epoch
+        )
+        session.epoch_means.clear()
+    if _is_due(session):
+        metrics |= _verify(session)
+    evaluation = Evaluation(epoch=session.epoch, step=session.global_step, metrics=metrics)
+    session.evaluations.append(evaluation)
+    entries = [entry.to_dict() for entry in session.evaluations]
+    atomic_write_text(session.run_folder / "history.json", json.dumps(entries, indent=1))
+    if session.judgement.best is evaluation:
+        mark(session.run_folder, "best", (session.run_folder / "last").resolve())
+    _tell(session, evaluation)
+    return evaluation
+
+
+def conclude(session: Session) -> TrainResult:
+    """Write ``summary.json`` and hand the run's files to the tracker."""
+    judgement = session.judgement
+    trained = [evaluation for evaluation in session.evaluations if evaluation.epoch > 0]
+    untrained = [evaluation for evaluation in session.evaluations if evaluation.epoch == 0]
+    result = TrainResult(
+        run_folder=session.run_folder,
+        monitor=session.monitor,
+        untrained=untrained[0] if untrained else None,
+        best=judgement.best,
+        last=trained[-1] if trained else None,
+        tracker_run_id=session.tracker.run_id,
+    )
+    summary = _summary(session, result)
+    atomic_write_text(session.run_folder / "summary.json", json.dumps(summary, indent=2))
+    if result.best is not None:
+        best = {f"best/{key}": value for key, value in result.best.metrics.items()}
+        session.tracker.log_metrics({**best, "best/epoch": float(result.best.epoch)}, step=session.epoch)
+    for name in ("config.yaml", "history.json", "summary.json"):
+        session.tracker.log_file(session.run_folder / name)
+    for link in ("best", "last"):
+        if (session.run_folder / link).is_dir():
+            session.tracker.log_file((session.run_folder / link).resolve(), folder=f"checkpoints/{link}")
+    return result
+
+
+def _is_due(session: Session) -> bool:
+    config = session.config
+    if not session.pair_sets:
+        return False
+    if session.epoch == 0:
+        return config.eval.before_training
+    return session.epoch % config.eval.eval_freq == 0 or session.epoch == config.training.epochs
+
+
+def _verify(session: Session) -> dict[str, float]:
+    config = session.config
+    results = evaluate_suite(
+        session.model.backbone,
+        session.pair_sets,
+        image_hw=config.image_hw,
+        device=session.device,
+        batch_size=config.eval.test_batch_size,
+        flip=config.eval.flip,
+    )
+    metrics = metric_values(results)
+    session.tracker.log_metrics(metrics, step=session.epoch)
+    picture = session.run_folder / "pictures" / f"roc_epoch_{session.epoch:03d}.png"
+    picture.parent.mkdir(exist_ok=True)
+    write_roc_picture(results, picture)
+    session.tracker.log_file(picture, folder="pictures")
+    return metrics
+
+
+def _tell(session: Session, evaluation: Evaluation) -> None:
+    label = f"epoch {evaluation.epoch}" if evaluation.epoch else "untrained"
+    values = evaluation.metrics
+    if "train/loss" in values:
+        LOGGER.info("%s: loss %.4f, accuracy %.4f", label, values["train/loss"], values["train/accuracy"])
+    for pairs in session.pair_sets:
+        key = f"eval/{pairs.name}/accuracy"
+        if key in values:
+            best = " (best so far)" if session.judgement.best is evaluation else ""
+            LOGGER.info(
+                "%s: %s 10-fold accuracy %.4f ± %.4f, AUC %.4f%s",
+                label,
+                pairs.name,
+                values[key],
+                values[f"{key}_std"],
+                values[f"eval/{pairs.name}/auc"],
+                best if session.monitor == key else "",
+            )
+
+
+def _summary(session: Session, result: TrainResult) -> dict[str, Any]:
+    pictures = sorted((session.run_folder / "pictures").glob("roc_epoch_*.png"))
+    rates = session.images_per_s
+    return {
+        "run_folder": str(session.run_folder),
+        "tracker_run_id": result.tracker_run_id,
+        "monitor": result.monitor,
+        "pair_sets": [pairs.name for pairs in session.pair_sets],
+        "untrained": result.untrained.to_dict() if result.untrained else None,
+        "best": result.best.to_dict() if result.best else None,
+        "last": result.last.to_dict() if result.last else None,
+        "roc_picture": str(pictures[-1]) if pictures else None,
+        "images_per_s": statistics.median(rates) if rates else None,
+        "skipped_records": session.skipped_records,
+    }
