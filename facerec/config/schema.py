@@ -186,7 +186,7 @@ class AugmentConfig:
     jpeg_quality: JpegQualityConfig = field(default_factory=JpegQualityConfig)
     """Encode as a poor JPEG."""
     erasing: ErasingConfig = field(default_factory=ErasingConfig)
-    """Replace a rectangle by noise."""
+    """Erase a rectangle."""
 
 
 @dataclass(frozen=True, kw_only=True)
