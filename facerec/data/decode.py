@@ -154,7 +154,7 @@ def _check_size(height: int, width: int, *, what: str, max_pixels: int) -> None:
 def _decode_jpeg(data: ImageBytes, what: str, max_pixels: int) -> NDArray[np.uint8]:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=True)
-        _check_size(height, width, what=what, max_pixels=max_pixels)
+        _check_size(int(height), int(width), what=what, max_pixels=max_pixels)
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, strict=True)
     except ValueError as error:
         reason = str(error).rpartition("(): ")[2]

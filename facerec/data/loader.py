@@ -1,0 +1,258 @@
+"""Batches for training: from a configuration to an iterator per epoch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from facerec.config.schema import Config
+from facerec.data.dataset import BadRecord, FaceBatch, FaceDataset, ImagePack
+from facerec.data.pack import FacePack
+from facerec.data.sampler import BatchRequest, BatchSampler
+from facerec.data.workers import ErrorsAsValues, start_method, starting_workers, stay_until_trainer_ends
+from facerec.errors import ConfigError, DataError, FacerecError
+
+__all__ = ["Batch", "TrainLoader", "build_train_loader", "open_pack"]
+
+_PREFETCH_PER_WORKER = 4
+_log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """What one step trains on."""
+
+    images_BCHW: Tensor
+    """(B, 3, H, W) uint8, RGB, a channels_last view; `transforms.normalise_images` makes it float."""
+    labels_B: Tensor
+    """(B,) int64, each in [0, num_classes)."""
+    keys_B: Tensor
+    """(B,) int64, the records' keys in the pack."""
+    skipped: int
+    """Damaged records of this batch that were left out, and filled as `FaceDataset` says."""
+
+
+class TrainLoader:
+    """Makes the batches of any epoch from any step on; workers live from the first epoch until `close`.
+
+    Only the newest iterator of `epoch` may be used. Use as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        pack: ImagePack,
+        *,
+        dataset: FaceDataset,
+        sampler: BatchSampler,
+        num_workers: int,
+        pin_memory: bool,
+        multiprocessing_context: str | None = None,
+    ) -> None:
+        self.pack = pack
+        self.skipped_keys: dict[int, str] = {}
+        """The key of every record that was left out so far, and why."""
+        self._sampler = sampler
+        self._aim = _Aim(sampler)
+        self._turn = 0
+        self._batches: Iterator[FaceBatch | FacerecError] | None = None
+        self._loader: DataLoader[Any] | None = _make_torch_loader(
+            ErrorsAsValues(dataset),
+            self._aim,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            context=multiprocessing_context or start_method(),
+        )
+
+    @property
+    def num_images(self) -> int:
+        """Pictures in the training set."""
+        return self.pack.num_images
+
+    @property
+    def num_classes(self) -> int:
+        """Identities in the training set."""
+        return self.pack.num_classes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return self._sampler.steps_per_epoch
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of ``epoch``, counted from 0, from ``start_step`` on; fetching begins with this call.
+
+        Raises:
+            ValueError: ``start_step`` is outside [0, steps_per_epoch].
+            DataError: while iterating: a record is damaged (see ``data.on_bad_record``), or a worker has died.
+        """
+        if self._loader is None:
+            raise RuntimeError("the loader is closed")
+        self._aim.point_at(epoch, start_step)
+        self._turn += 1
+        first = self._batches is None
+        self._batches = None
+        with starting_workers() if first else nullcontext(), _worker_deaths_explained():
+            self._batches = iter(self._loader)
+        return self._drain(self._turn)
+
+    def close(self) -> None:
+        """End the workers; safe to call again."""
+        self._turn += 1
+        # torch has no public call for this: its iterator ends the workers when its last reference goes.
+        self._batches = None
+        self._loader = None
+
+    def __enter__(self) -> TrainLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drain(self, turn: int) -> Iterator[Batch]:
+        while True:
+            # The iterator is never a local variable: a frame in a traceback would keep the workers alive.
+            if turn != self._turn or self._batches is None:
+                raise RuntimeError("this epoch's iterator has ended: another epoch was started, or the loader closed")
+            with _worker_deaths_explained():
+                fetched = next(self._batches, None)
+            if fetched is None:
+                return
+            if isinstance(fetched, FacerecError):
+                raise fetched
+            self._report(fetched.bad_records)
+            yield Batch(fetched.images_BCHW, fetched.labels_B, fetched.keys_B, len(fetched.bad_records))
+
+    def _report(self, bad_records: tuple[BadRecord, ...]) -> None:
+        for key, reason in bad_records:
+            if key not in self.skipped_keys:
+                self.skipped_keys[key] = reason
+                _log.warning("left out a damaged record: %s", reason)
+
+
+def build_train_loader(
+    config: Config,
+    *,
+    pack: ImagePack | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    multiprocessing_context: str | None = None,
+) -> TrainLoader:
+    """Build the loader of one rank.
+
+    ``pack`` is an open pack to use instead of ``data.root``. ``pin_memory`` puts batches into page-locked memory, for
+    asynchronous copies to CUDA; it has no effect where there is no CUDA. ``multiprocessing_context`` is ``fork``,
+    ``spawn`` or ``forkserver``; null chooses, see `workers.start_method`.
+
+    Raises:
+        ConfigError: ``data.root`` is not set, the pack has fewer images than one batch, ``head.num_classes`` differs
+            from the pack's, or ``data.reader: mxnet`` cannot be imported.
+        MissingPathError: ``data.root`` does not exist.
+        DataError: the pack is damaged.
+    """
+    pack = open_pack(config) if pack is None else pack
+    expected = config.head.num_classes
+    if expected is not None and expected != pack.num_classes:
+        raise ConfigError(
+            f"head.num_classes is {expected}, but the training set has {pack.num_classes} identities; "
+            "remove the key, or name the data set that it belongs to"
+        )
+    dataset = FaceDataset(
+        pack,
+        image_hw=config.image_hw,
+        augment=config.data.augment,
+        seed=config.seed,
+        on_bad_record=config.data.on_bad_record,
+    )
+    sampler = BatchSampler(
+        num_images=pack.num_images,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        shuffle_block=config.data.shuffle_block,
+    )
+    return TrainLoader(
+        pack,
+        dataset=dataset,
+        sampler=sampler,
+        num_workers=config.data.num_workers,
+        pin_memory=pin_memory,
+        multiprocessing_context=multiprocessing_context,
+    )
+
+
+def open_pack(config: Config) -> ImagePack:
+    """Open the pack of ``data.root`` with the reader of ``data.reader``; see `build_train_loader` for errors."""
+    if config.data.root is None:
+        raise ConfigError("data.root is not set; name the folder that holds train.rec, train.idx and property")
+    pack = FacePack.open(config.data.root, io=config.data.io)
+    if config.data.reader == "native":
+        return pack
+    from facerec.data.mxnet_reader import MxnetPack
+
+    return MxnetPack(pack)
+
+
+class _Aim:
+    """The batch sampler of a torch DataLoader that is pointed at another epoch without starting new workers."""
+
+    def __init__(self, sampler: BatchSampler) -> None:
+        self._sampler = sampler
+        self._requests: Iterator[BatchRequest] = iter(())
+
+    def point_at(self, epoch: int, start_step: int) -> None:
+        self._requests = self._sampler.requests(epoch, start_step=start_step)
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        return self._requests
+
+
+@contextmanager
+def _worker_deaths_explained() -> Iterator[None]:
+    """Turn torch's report of a dead worker into a sentence for users."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise DataError(
+            f"a data worker has died ({reason}); where memory or /dev/shm ran out, lower data.num_workers or "
+            "data.batch_size"
+        ) from error
+
+
+def _make_torch_loader(
+    dataset: ErrorsAsValues, aim: _Aim, *, num_workers: int, pin_memory: bool, context: str
+) -> DataLoader[Any]:
+    with warnings.catch_warnings():
+        # More workers than processors is a choice of the configuration.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        return DataLoader(
+            dataset,
+            batch_sampler=aim,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            collate_fn=_identity,
+            # A page-locked buffer without CUDA would only warn.
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            # torch draws a number per epoch; from the global generator that would change what a resumed run draws.
+            generator=torch.Generator(),
+            worker_init_fn=stay_until_trainer_ends if num_workers else None,
+            multiprocessing_context=context if num_workers else None,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=_PREFETCH_PER_WORKER if num_workers else None,
+        )
+
+
+def _identity(batch: Any) -> Any:
+    return batch

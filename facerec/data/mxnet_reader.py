@@ -1,0 +1,101 @@
+"""The same pack, its records read by mxnet: for comparing the two readers."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facerec.data.image_record import ImageRecord
+from facerec.data.pack import FacePack
+from facerec.errors import ConfigError, RecordError
+
+__all__ = ["MxnetPack", "import_mxnet"]
+
+
+def import_mxnet() -> Any:
+    """Import mxnet 1.9.1.
+
+    Raises:
+        ConfigError: it is not installed, or not importable beside the installed numpy.
+    """
+    if "bool" not in np.__dict__:
+        # mxnet 1.9.1 uses the alias np.bool, which numpy 1.24 removed (apache/mxnet#21165).
+        np.__dict__["bool"] = bool
+    try:
+        return importlib.import_module("mxnet")
+    except (ImportError, AttributeError, OSError) as error:
+        raise ConfigError(
+            f"data.reader: mxnet cannot be imported ({error}); install the extra with pip install 'facerec[mxnet]' "
+            "in an environment of its own, or set data.reader: native"
+        ) from error
+
+
+class MxnetPack:
+    """A `FacePack` whose image records come from ``mxnet.recordio``; keys, classes and checks are the pack's own."""
+
+    def __init__(self, pack: FacePack) -> None:
+        self._pack = pack
+        self._mxnet = import_mxnet()
+        self._reader: Any = None
+        self._reopen()
+
+    def _reopen(self) -> None:
+        rec_path = Path(self._pack.rec_path)
+        idx_path = rec_path.with_suffix(".idx")
+        self._reader = self._mxnet.recordio.MXIndexedRecordIO(str(idx_path), str(rec_path), "r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pack": self._pack}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["pack"])  # type: ignore[misc]
+
+    @property
+    def image_keys(self) -> NDArray[np.int64]:
+        """(N,) the keys of the image records."""
+        return self._pack.image_keys
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return self._pack.num_images
+
+    @property
+    def num_classes(self) -> int:
+        """The number of identities."""
+        return self._pack.num_classes
+
+    @property
+    def image_hw(self) -> tuple[int, int] | None:
+        """Height and width as the pack states them."""
+        return self._pack.image_hw
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that changes with the data."""
+        return self._pack.fingerprint
+
+    def describe(self, key: int) -> str:
+        """Where a record is, for messages."""
+        return self._pack.describe(key)
+
+    def label_of(self, record: ImageRecord, *, key: int | None = None) -> int:
+        """The class of a record, checked against the number of classes."""
+        return self._pack.label_of(record, key=key)
+
+    def read_image(self, key: int) -> ImageRecord:
+        """Read a record by ``mxnet.recordio``.
+
+        Raises:
+            RecordError: mxnet finds no such key, or cannot read the record.
+        """
+        try:
+            header, image = self._mxnet.recordio.unpack(self._reader.read_idx(key))
+        except (KeyError, TypeError, ValueError, self._mxnet.base.MXNetError) as error:
+            raise RecordError(f"{self.describe(key)} cannot be read by mxnet: {error}", key=key) from error
+        labels = np.atleast_1d(np.asarray(header.label, dtype=np.float32))
+        return ImageRecord(header.flag, float(labels[0]), labels, header.id, header.id2, image)

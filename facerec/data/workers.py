@@ -1,0 +1,85 @@
+"""Worker processes that start quietly, end quietly, and pass errors on whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.utils.data import Dataset
+
+from facerec.data.dataset import FaceBatch, FaceDataset
+from facerec.data.sampler import BatchRequest
+from facerec.errors import FacerecError
+
+__all__ = ["ErrorsAsValues", "start_method", "starting_workers", "stay_until_trainer_ends"]
+
+_HELD = frozenset({signal.SIGINT, signal.SIGTERM})
+
+
+def start_method() -> str:
+    """How workers start: ``fork`` on Linux, ``spawn`` elsewhere.
+
+    A forked worker starts in milliseconds and shares the pack's index. Forking is safe here because a worker touches
+    neither CUDA nor a thread pool of its parent: it reads a file, calls simplejpeg, Pillow and numpy on one thread
+    (torch sets that number in its workers), and talks to the trainer through queues made before the fork.
+    """
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+class ErrorsAsValues(Dataset[FaceBatch | FacerecError]):
+    """Hands a `FacerecError` to the trainer as a value.
+
+    torch would raise it again with the traceback of the worker for its message, and without its other attributes.
+    """
+
+    def __init__(self, dataset: FaceDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, request: BatchRequest) -> FaceBatch | FacerecError:
+        """Make one batch, or say why not."""
+        try:
+            return self._dataset.__getitems__(request)
+        except FacerecError as error:
+            return error
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while workers start, so that the workers inherit that and never see them.
+
+    Both often reach the whole process group (Ctrl-C, a batch system's stop). The trainer then finishes its step and
+    saves; a worker that died, or wrote a traceback, would spoil that.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of every fork in a process with threads; `start_method` says why ours is safe.
+            warnings.filterwarnings("ignore", message=r".*multi-threaded, use of fork", category=DeprecationWarning)
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stay_until_trainer_ends(worker_id: int) -> None:
+    """Initialise a worker: SIGTERM ends it only when it comes from the trainer, which stops its workers in this way.
+
+    A trainer that was killed needs no signal: torch's workers look every few seconds whether it is alive.
+    """
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=_heed_trainer, name=f"signals-of-worker-{worker_id}", daemon=True).start()
+    else:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _heed_trainer() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
