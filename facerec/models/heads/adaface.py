@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from facerec.models.heads.cosine import add_at_labels, at_labels, check_margin, class_centres, scaled_cosines
+from facerec.models.heads.cosine import (
+    add_at_labels,
+    at_labels,
+    check_labels,
+    check_margin,
+    class_centres,
+    scaled_cosines,
+)
 from facerec.models.precision import full_precision, full_precision_dtype
 
 __all__ = ["AdaFace"]
@@ -65,6 +72,7 @@ class AdaFace(nn.Module):
 
     def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
         """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
+        check_labels(labels_B, num_classes=self.weight.shape[0])
         with full_precision(embeddings_BD):
             quality_B = self._quality(embeddings_BD.detach())
             logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)

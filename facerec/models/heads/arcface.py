@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from facerec.errors import ConfigError
-from facerec.models.heads.cosine import add_at_labels, at_labels, check_margin, class_centres, scaled_cosines
+from facerec.models.heads.cosine import (
+    add_at_labels,
+    at_labels,
+    check_labels,
+    check_margin,
+    class_centres,
+    scaled_cosines,
+)
 from facerec.models.precision import full_precision
 
 __all__ = ["ArcFace"]
@@ -61,6 +68,7 @@ class ArcFace(nn.Module):
 
     def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
         """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
+        check_labels(labels_B, num_classes=self.weight.shape[0])
         with full_precision(embeddings_BD):
             logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)
             cos_B = at_labels(logits_BC, labels_B) / self.scale

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from facerec.models.heads.cosine import add_at_labels, at_labels, check_margin, class_centres, scaled_cosines
+from facerec.models.heads.cosine import add_at_labels, check_labels, check_margin, class_centres, scaled_cosines
 from facerec.models.precision import full_precision
 
 __all__ = ["CosFace"]
@@ -33,9 +32,10 @@ class CosFace(nn.Module):
 
     def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
         """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
+        check_labels(labels_B, num_classes=self.weight.shape[0])
         with full_precision(embeddings_BD):
             logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)
-            change_B = torch.full_like(at_labels(logits_BC.detach(), labels_B), -self.scale * self.margin)
+            change_B = logits_BC.new_full(labels_B.shape, -self.scale * self.margin)
             return add_at_labels(logits_BC, labels_B, change_B)
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from facerec.errors import ConfigError, ModelError
 from facerec.models.precision import full_precision_dtype
 
-__all__ = ["add_at_labels", "at_labels", "check_margin", "class_centres", "scaled_cosines"]
+__all__ = ["add_at_labels", "at_labels", "check_labels", "check_margin", "class_centres", "scaled_cosines"]
 
 
 def class_centres(*, num_classes: int, embedding_size: int) -> nn.Parameter:
@@ -43,18 +43,24 @@ def scaled_cosines(embeddings_BD: Tensor, weight_CD: Tensor, *, scale: float) ->
     return F.linear(embeddings_BD, F.normalize(weight_CD.to(dtype)))
 
 
-def at_labels(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """The entry of each row at its label; (B,).
+def check_labels(labels_B: Tensor, *, num_classes: int) -> None:
+    """Refuse labels without a class, where that is free: on the CPU.
+
+    Elsewhere it would stall the device at every step, and the labels of a training set are checked when it is opened.
 
     Raises:
-        ModelError: a label is outside [0, C). Looked for on the CPU only: elsewhere it would stall the device at every
-            step, and the labels of a training set are checked when it is opened.
+        ModelError: a label is outside [0, C).
     """
-    if labels_B.device.type == "cpu" and not torch.compiler.is_compiling() and labels_B.numel():
-        lowest, highest = (int(bound) for bound in torch.aminmax(labels_B))
-        if lowest < 0 or highest >= logits_BC.shape[1]:
-            wrong = lowest if lowest < 0 else highest
-            raise ModelError(f"label {wrong} is outside 0 to {logits_BC.shape[1] - 1}, the classes of the head")
+    if labels_B.device.type != "cpu" or torch.compiler.is_compiling() or labels_B.numel() == 0:
+        return
+    lowest, highest = (int(bound) for bound in torch.aminmax(labels_B))
+    if lowest < 0 or highest >= num_classes:
+        wrong = lowest if lowest < 0 else highest
+        raise ModelError(f"label {wrong} is outside 0 to {num_classes - 1}, the classes of the head")
+
+
+def at_labels(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """The entry of each row at its label; (B,)."""
     return logits_BC[_rows(labels_B), labels_B]
 
 
