@@ -131,5 +131,7 @@ class Delivery:
         return self._owns
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
+        # A run that somebody has deleted refuses everything; once is enough to say so.
+        level = logging.DEBUG if self.refused else logging.WARNING
+        _log.log(level, "the tracking store refuses %s, which stay in %s: %s", entry.kind, self._spool.path, error)
         self.refused[entry.number] = str(error)
-        _log.warning("the tracking store refuses entry %d (%s): %s", entry.number, entry.kind, error)

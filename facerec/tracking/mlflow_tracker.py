@@ -172,10 +172,12 @@ class MlflowTracker:
                     if not self._first_try.is_set():
                         self._first_failure = failure
                         self._first_try.set()
-                    outage.note(None if failure is None or is_refusal(failure) else failure, spool=spool)
+                    is_only_refused = failure is not None and spool.run_id is not None and is_refusal(failure)
+                    outage.note(None if is_only_refused else failure, spool=spool)
                 if is_last and (self._is_time_up() or len(spool.waiting) <= len(delivery.refused)):
                     break
-                self._wake.wait(min(_LAST_PAUSE_S, self._flush_every_s) if is_last else self._flush_every_s)
+                left_s = max(0.0, self._deadline - time.monotonic())
+                self._wake.wait(min(self._flush_every_s, left_s, _LAST_PAUSE_S if is_last else left_s))
                 self._wake.clear()
         finally:
             self._first_try.set()

@@ -27,8 +27,8 @@ def clean_name(name: str) -> str:
 
 
 def shorten(value: object, *, limit: int) -> str:
-    """``value`` as text of at most ``limit`` characters."""
-    return str(value)[:limit]
+    """``value`` as text of at most ``limit`` characters, without what databases refuse to store."""
+    return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "?")[:limit]
 
 
 def clean_tags(tags: dict[str, str]) -> dict[str, str]:

@@ -11,11 +11,12 @@ from typing import Any
 from facerec.tracking.mlflow_run import KEY_TAG, RESUMED_TAG, SESSION_TAG
 from facerec.tracking.names import MAX_PARAM_CHARS, clean_name, clean_tags, shorten
 from facerec.tracking.process import identity_tags
-from facerec.training.tracker import RunDescription
+from facerec.training.tracker import DatasetDescription, RunDescription
 
 __all__ = ["describe_opening", "new_session", "pending_id"]
 
 _PENDING = "pending-"
+_MAX_DATASET_CHARS = 500
 
 
 def new_session() -> str:
@@ -55,8 +56,13 @@ def describe_opening(run: RunDescription, *, session: str) -> dict[str, Any]:
         "params": {clean_name(key): shorten(value, limit=MAX_PARAM_CHARS) for key, value in run.params.items()},
         "tags": clean_tags({**run.tags, **own_tags}),
         "context_tags": _context_tags(),
-        "datasets": [dataclasses.asdict(dataset) for dataset in run.datasets],
+        "datasets": [_plain(dataset) for dataset in run.datasets],
     }
+
+
+def _plain(dataset: DatasetDescription) -> dict[str, Any]:
+    facts = dataclasses.asdict(dataset)
+    return facts | {key: shorten(facts[key], limit=_MAX_DATASET_CHARS) for key in ("name", "source", "digest")}
 
 
 def _context_tags() -> dict[str, str]:

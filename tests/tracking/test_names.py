@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facerec.tracking.names import MAX_NAME_CHARS, MAX_TAG_CHARS, clean_name, clean_tags
+from facerec.tracking.names import MAX_NAME_CHARS, MAX_TAG_CHARS, clean_name, clean_tags, shorten
 
 
 def test_names_that_mlflow_accepts_stay_as_they_are():
@@ -25,6 +25,10 @@ def test_mlflow_takes_every_cleaned_name(name):
     cleaned = clean_name(name)
     assert 0 < len(cleaned) <= MAX_NAME_CHARS
     _validate_metric_name(cleaned)
+
+
+def test_values_that_a_database_refuses_are_replaced():
+    assert shorten("caf\udce9\0/x", limit=100) == "caf??/x"
 
 
 def test_long_tags_are_cut():

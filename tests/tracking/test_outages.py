@@ -275,12 +275,27 @@ def test_what_the_store_refuses_is_kept_and_holds_up_nothing_else(store, describ
     start = time.monotonic()
     tracker.finish("FINISHED")
     assert time.monotonic() - start < 10
-    assert "refuses entry" in caplog.text
+    assert "refuses metrics" in caplog.text
     assert store.get_run(tracker.run_id).info.status == "FINISHED"
     assert curve(store, tracker.run_id, "loss") == [(0, 0.5)]
     (result,) = sync_folder(SPOOL)
     assert (result.sent, result.left) == (0, 1)
     assert "not@allowed" in result.problem
+
+
+def test_a_run_that_was_deleted_while_it_runs_is_told_once_and_its_records_stay(store, describe, caplog):
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.02)
+    tracker.start(describe())
+    store.delete_run(tracker.run_id)
+    for step in range(5):
+        tracker.log_metrics({"loss": 0.5}, step=step)
+        time.sleep(0.05)
+    tracker.finish("FINISHED")
+    assert sum("refuses" in record.message for record in caplog.records) == 1
+    store.restore_run(tracker.run_id)
+    (result,) = sync_folder(SPOOL)
+    assert result.left == 0
+    assert len(store.get_metric_history(tracker.run_id, "loss")) == 5
 
 
 def test_a_file_that_vanished_before_its_upload_is_told_and_given_up(store, describe, caplog):
