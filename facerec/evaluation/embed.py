@@ -100,7 +100,7 @@ def embed_pixels(
     """
     with _measuring(backbone, device):
         embeddings = _embed_batch(backbone, pixels_BHWC, device=device, flip=flip)
-    _check_finite(embeddings, list(range(len(pixels_BHWC))), "image")
+    _check_finite(embeddings, range(len(pixels_BHWC)), "image")
     return Embeddings(original=embeddings[0], flipped=embeddings[1] if flip else None)
 
 
@@ -161,7 +161,7 @@ def _embed_batch(
     return copied.reshape(2 if flip else 1, len(pixels_BHWC), -1)
 
 
-def _check_finite(embeddings: NDArray[np.float32], chunk: list[int], what: str) -> None:
+def _check_finite(embeddings: NDArray[np.float32], chunk: Sequence[int], what: str) -> None:
     finite = np.isfinite(embeddings).all(axis=(0, 2))
     if not finite.all():
         index = chunk[int(np.argmin(finite))]
@@ -193,7 +193,7 @@ def _without_tf32() -> Iterator[None]:
     # TF32 keeps ten bits of the mantissa, and which convolutions use it depends on the shape of the batch.
     # The stubs of torch do not know these settings.
     backends: Any = torch.backends
-    operators = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    operators = (backends.cudnn.conv, backends.cuda.matmul)
     before = [operator.fp32_precision for operator in operators]
     try:
         for operator in operators:

@@ -88,7 +88,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                     arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is no .npz file, or a damaged one: {error}") from error
-    except (ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        # What zipfile and numpy let through on damaged input; OSError, too: a damaged offset is sought.
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     return arrays
 
