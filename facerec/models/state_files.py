@@ -25,9 +25,9 @@ from torch import Tensor
 from facerec.errors import CheckpointError, MissingPathError
 from facerec.fsio import check_manifest
 
-__all__ = ["StoredState", "find_stored", "is_checkpoint", "read_backbone_state", "read_head_state"]
+__all__ = ["BACKBONE_FILE", "StoredState", "find_stored", "is_checkpoint", "read_backbone_state", "read_head_state"]
 
-_BACKBONE_FILE = "model.safetensors"
+BACKBONE_FILE = "model.safetensors"
 _HEAD_FILE = "head.safetensors"
 _MANIFEST = "manifest.json"
 _RUN_ENTRIES = ("best", "last", "best.pth", "last.pth")
@@ -98,7 +98,7 @@ def read_backbone_state(path: str | Path) -> StoredState:
         MissingPathError: nothing is there.
         CheckpointError: it is damaged, holds something else, or asks to run code.
     """
-    return _read(path, file_name=_BACKBONE_FILE, wrappers=_BACKBONE_WRAPPERS, prefixes=("model.", "backbone."))
+    return _read(path, file_name=BACKBONE_FILE, wrappers=_BACKBONE_WRAPPERS, prefixes=("model.", "backbone."))
 
 
 def read_head_state(path: str | Path) -> StoredState:

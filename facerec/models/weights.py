@@ -12,9 +12,10 @@ import torch
 from facerec.config.load import config_from_dict
 from facerec.config.schema import Config
 from facerec.errors import CheckpointError, ConfigError
+from facerec.fsio import check_manifest
 from facerec.models.backbones.base import Backbone
 from facerec.models.build import build_backbone
-from facerec.models.state_files import find_stored, is_checkpoint
+from facerec.models.state_files import BACKBONE_FILE, find_stored, is_checkpoint
 from facerec.models.state_load import load_backbone_weights, load_head_weights
 
 __all__ = ["LoadedBackbone", "load_backbone", "load_backbone_weights", "load_head_weights"]
@@ -51,7 +52,12 @@ def load_backbone(
         CheckpointError: the file is damaged, asks to run code, or is of another architecture than ``config``.
     """
     found = find_stored(path)
-    state = _read_state(found) if is_checkpoint(found) else {}
+    state: dict[str, Any] = {}
+    weights = found
+    if is_checkpoint(found):
+        check_manifest(found)
+        state = _read_state(found)
+        weights = found / BACKBONE_FILE
     stored = _stored_config(state, found)
     chosen = config or stored
     if chosen is None:
@@ -60,7 +66,7 @@ def load_backbone(
         _check_same_architecture(config, stored, found)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         backbone = build_backbone(chosen.model, image_hw=chosen.image_hw)
-    description = load_backbone_weights(backbone, found)
+    description = load_backbone_weights(backbone, weights)
     backbone.to(device).to(memory_format=torch.channels_last).eval()
     num_classes = state.get("num_classes")
     return LoadedBackbone(
