@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -17,8 +16,15 @@ from facerec.config.schema import Config
 from facerec.data.dataset import BadRecord, FaceBatch, FaceDataset, ImagePack
 from facerec.data.pack import FacePack
 from facerec.data.sampler import BatchRequest, BatchSampler
-from facerec.data.workers import ErrorsAsValues, start_method, starting_workers, stay_until_trainer_ends
-from facerec.errors import ConfigError, DataError, FacerecError
+from facerec.data.workers import (
+    ErrorsAsValues,
+    expected_warnings,
+    start_method,
+    starting_workers,
+    stay_until_trainer_ends,
+    worker_deaths_explained,
+)
+from facerec.errors import ConfigError, FacerecError
 
 __all__ = ["Batch", "TrainLoader", "build_train_loader", "open_pack"]
 
@@ -60,6 +66,7 @@ class TrainLoader:
         """The key of every record that was left out so far, and why."""
         self._sampler = sampler
         self._aim = _Aim(sampler)
+        self._has_workers = num_workers > 0
         self._turn = 0
         self._batches: Iterator[FaceBatch | FacerecError] | None = None
         self._loader: DataLoader[Any] | None = _make_torch_loader(
@@ -98,7 +105,7 @@ class TrainLoader:
         self._turn += 1
         first = self._batches is None
         self._batches = None
-        with starting_workers() if first else nullcontext(), _worker_deaths_explained():
+        with starting_workers() if first else nullcontext(), self._explaining():
             self._batches = iter(self._loader)
         return self._drain(self._turn)
 
@@ -122,7 +129,7 @@ class TrainLoader:
             # The iterator is never a local variable: a frame in a traceback would keep the workers alive.
             if turn != self._turn or self._batches is None:
                 raise RuntimeError("this epoch's iterator has ended: another epoch was started, or the loader closed")
-            with _worker_deaths_explained():
+            with self._explaining():
                 fetched = next(self._batches, None)
             if fetched is None:
                 return
@@ -130,6 +137,9 @@ class TrainLoader:
                 raise fetched
             self._report(fetched.bad_records)
             yield Batch(fetched.images_BCHW, fetched.labels_B, fetched.keys_B, len(fetched.bad_records))
+
+    def _explaining(self) -> AbstractContextManager[None]:
+        return worker_deaths_explained() if self._has_workers else nullcontext()
 
     def _report(self, bad_records: tuple[BadRecord, ...]) -> None:
         for key, reason in bad_records:
@@ -217,27 +227,10 @@ class _Aim:
         return self._requests
 
 
-@contextmanager
-def _worker_deaths_explained() -> Iterator[None]:
-    """Turn torch's report of a dead worker into a sentence for users."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise DataError(
-            f"a data worker has died ({reason}); where memory or /dev/shm ran out, lower data.num_workers or "
-            "data.batch_size"
-        ) from error
-
-
 def _make_torch_loader(
     dataset: ErrorsAsValues, aim: _Aim, *, num_workers: int, pin_memory: bool, context: str
 ) -> DataLoader[Any]:
-    with warnings.catch_warnings():
-        # More workers than processors is a choice of the configuration.
-        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+    with expected_warnings():
         return DataLoader(
             dataset,
             batch_sampler=aim,  # type: ignore[arg-type]

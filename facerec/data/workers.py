@@ -14,9 +14,16 @@ from torch.utils.data import Dataset
 
 from facerec.data.dataset import FaceBatch, FaceDataset
 from facerec.data.sampler import BatchRequest
-from facerec.errors import FacerecError
+from facerec.errors import DataError, FacerecError
 
-__all__ = ["ErrorsAsValues", "start_method", "starting_workers", "stay_until_trainer_ends"]
+__all__ = [
+    "ErrorsAsValues",
+    "expected_warnings",
+    "start_method",
+    "starting_workers",
+    "stay_until_trainer_ends",
+    "worker_deaths_explained",
+]
 
 _HELD = frozenset({signal.SIGINT, signal.SIGTERM})
 
@@ -52,6 +59,39 @@ class ErrorsAsValues(Dataset[FaceBatch | FacerecError]):
 
 
 @contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Silence what torch and Python say about workers that are as the configuration wants them."""
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of every fork in a process with threads; `start_method` says why ours is safe.
+        warnings.filterwarnings("ignore", message=r".*multi-threaded, use of fork", category=DeprecationWarning)
+        # More workers than processors is a choice of the configuration.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        yield
+
+
+@contextmanager
+def worker_deaths_explained() -> Iterator[None]:
+    """Turn torch's reports of a dead worker into a sentence for users.
+
+    Raises:
+        DataError: a worker has died.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        # A dead worker is reported as a RuntimeError, or as a socket that has gone with its last batch. What a worker
+        # raises itself comes as "Caught ...".
+        reported = str(error).startswith("DataLoader worker")
+        if str(error).startswith("Caught ") or (isinstance(error, RuntimeError) and not reported):
+            raise
+        reason = str(error).split("\n")[0].rstrip(".") if reported else "it no longer answers"
+        raise DataError(
+            f"a data worker has died ({reason}); where memory or /dev/shm ran out, lower data.num_workers or "
+            "data.batch_size"
+        ) from error
+
+
+@contextmanager
 def starting_workers() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back while workers start, so that the workers inherit that and never see them.
 
@@ -60,9 +100,7 @@ def starting_workers() -> Iterator[None]:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     try:
-        with warnings.catch_warnings():
-            # Python 3.12 and later warn of every fork in a process with threads; `start_method` says why ours is safe.
-            warnings.filterwarnings("ignore", message=r".*multi-threaded, use of fork", category=DeprecationWarning)
+        with expected_warnings():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
