@@ -1,6 +1,7 @@
 """Pictures, a small backbone and sets made of them."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -80,3 +81,20 @@ def result():
 @pytest.fixture(scope="session")
 def results():
     return [made_up_result(name=f"set_{k}", quality=2.0 - 0.5 * k, seed=k) for k in range(3)]
+
+
+def write_bin(path, *, num_pairs=20, seed=0, side=SIDE):
+    """A pair set whose genuine pairs are one picture and the same with a little noise, as a pickle like the field's."""
+    generator = np.random.default_rng(seed)
+    images, issame = [], []
+    for index in range(num_pairs):
+        first = generator.integers(0, 256, (side, side, 3))
+        genuine = index % 2 == 0
+        second = (
+            first + generator.integers(-20, 21, first.shape) if genuine else generator.integers(0, 256, first.shape)
+        )
+        images += [png(picture.clip(0, 255).astype(np.uint8)) for picture in (first, second)]
+        issame.append(genuine)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps((images, issame), protocol=4))
+    return path

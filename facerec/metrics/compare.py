@@ -1,0 +1,108 @@
+"""Whether one model is better than another on the same pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from facerec.errors import MetricError
+from facerec.metrics.checks import check_labels, check_pairs
+from facerec.metrics.intervals import Interval, Statistic
+
+__all__ = ["Difference", "McNemar", "mcnemar_exact", "paired_bootstrap"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class McNemar:
+    """Pairs on which exactly one of two models is right."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+    """Two-sided: the chance of a split at least as uneven if both models were equally good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much larger a statistic of the first model is than of the second."""
+
+    difference: float
+    interval: Interval
+    """Percentile interval; if it does not hold 0, the models differ at its confidence."""
+
+
+def mcnemar_exact(first_correct: ArrayLike, second_correct: ArrayLike) -> McNemar:
+    """McNemar's exact test: do two models err equally often on the same pairs?
+
+    Shape: both (P,) bool, whether the model decided the pair correctly.
+
+    Raises:
+        MetricError: the shapes differ or a value is not 0 or 1.
+
+    Source: McNemar 1947, Psychometrika 12(2), with the binomial distribution in place of its approximation.
+
+    >>> mcnemar_exact([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
+    McNemar(only_first=5, only_second=0, p_value=0.0625)
+    """
+    from scipy.special import bdtr
+
+    first, second = check_labels(first_correct), check_labels(second_correct)
+    if first.shape != second.shape or first.size == 0:
+        raise MetricError(f"both models must have decided the same pairs, not {first.size} and {second.size}")
+    only_first = int(np.count_nonzero(first & ~second))
+    only_second = int(np.count_nonzero(second & ~first))
+    tail = float(bdtr(min(only_first, only_second), only_first + only_second, 0.5))
+    return McNemar(only_first=only_first, only_second=only_second, p_value=min(1.0, 2.0 * tail))
+
+
+def paired_bootstrap(
+    statistic: Statistic,
+    first_scores: ArrayLike,
+    second_scores: ArrayLike,
+    *,
+    genuine: ArrayLike,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Interval of the difference of a statistic between two models scored on the same pairs.
+
+    Both models see the same resamples, so that what makes pairs hard for both cancels out. Genuine and impostor pairs
+    are drawn separately, each as many as there are.
+
+    Args:
+        statistic: Function of (scores, genuine), such as ``lambda s, g: auc(roc_curve(s, g))``.
+        first_scores: (P,), real.
+        second_scores: (P,), real.
+        genuine: (P,), bool.
+        num_resamples: Number of resamples.
+        confidence: Coverage of the interval, in (0, 1).
+        seed: The same seed gives the same interval.
+
+    Raises:
+        MetricError: see `facerec.metrics.checks.check_pairs`.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 13.
+
+    >>> gap = lambda s, g: float(s[g].mean() - s[~g].mean())
+    >>> result = paired_bootstrap(gap, [0.9, 0.8, 0.1, 0.2], [0.5, 0.4, 0.1, 0.2], genuine=[1, 1, 0, 0])
+    >>> round(result.difference, 6), round(result.interval.low, 6), round(result.interval.high, 6)
+    (0.4, 0.4, 0.4)
+    """
+    first, labels = check_pairs(first_scores, genuine)
+    second, _ = check_pairs(second_scores, genuine)
+    if num_resamples < 1 or not 0.0 < confidence < 1.0:
+        raise MetricError("a bootstrap needs at least one resample and a confidence between 0 and 1")
+    kinds = [np.flatnonzero(labels), np.flatnonzero(~labels)]
+    generator = np.random.default_rng(seed)
+    draws = np.empty(num_resamples)
+    for index in range(num_resamples):
+        drawn = np.concatenate([generator.choice(kind, size=kind.size) for kind in kinds])
+        draws[index] = statistic(first[drawn], labels[drawn]) - statistic(second[drawn], labels[drawn])
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(draws, (tail, 1.0 - tail))
+    return Difference(
+        difference=statistic(first, labels) - statistic(second, labels), interval=Interval(float(low), float(high))
+    )
