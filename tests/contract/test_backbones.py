@@ -21,7 +21,7 @@ _DIM = 8
 # Embeddings are normalised to a deviation of 1; float32 through dozens of random layers is good to a few thousandths.
 _CLOSE = 1e-2
 # The same blocks as their smaller siblings, only more of them: their shapes are checked without computing.
-_DEEP = ("iresnet100", "iresnet200", "resnet101")
+_DEEP = ("iresnet34", "iresnet50", "iresnet100", "iresnet200", "resnet34", "resnet101")
 
 every_entry = pytest.mark.parametrize("entry", list(BACKBONES), ids=lambda entry: entry.name)
 every_computed_entry = pytest.mark.parametrize(

@@ -192,6 +192,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_shares_equal_one(tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(
