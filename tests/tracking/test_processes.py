@@ -22,21 +22,37 @@ import sys, time
 from pathlib import Path
 from facerec.tracking.mlflow_tracker import MlflowTracker
 from facerec.training.tracker import RunDescription
-tracker = MlflowTracker(spool_dir=Path("spool"), flush_every_s=0.1)
-tracker.start(RunDescription(name=sys.argv[1], experiment="faces", params={"seed": 7}, tags={}))
-for step in range(20):
-    tracker.log_metrics({"loss": step / 2}, step=step)
-print(tracker.run_id, flush=True)
-if sys.argv[2] == "hang":
-    time.sleep(60)
-tracker.finish("FINISHED")
+
+def train(name, end="finish"):
+    tracker = MlflowTracker(spool_dir=Path("spool"), flush_every_s=0.1, finish_within_s=60)
+    tracker.start(RunDescription(name=name, experiment="faces", params={"seed": 7}, tags={}))
+    for step in range(20):
+        tracker.log_metrics({"loss": step / 2}, step=step)
+    if end == "hang":
+        print(tracker.run_id, flush=True)
+        time.sleep(60)
+    tracker.finish("FINISHED")
+    print(tracker.run_id, flush=True)
+"""
+_ONE = f"{_TRAIN}train('killed', 'hang')"
+# Forked after the slow import, so that all four reach the empty store at the same moment.
+_FOUR = f"""{_TRAIN}
+import multiprocessing
+import mlflow.store.tracking.sqlalchemy_store
+fork = multiprocessing.get_context("fork")
+trainings = [fork.Process(target=train, args=(f"run{{index}}",)) for index in range(4)]
+for training in trainings:
+    training.start()
+for training in trainings:
+    training.join()
+sys.exit(sum(training.exitcode != 0 for training in trainings))
 """
 
 
-def start_training(name, *, folder, end="finish"):
+def start_script(script, *, folder, **streams):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [sys.executable, "-c", _TRAIN, name, end], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, **streams
     )
 
 
@@ -46,9 +62,11 @@ def test_four_processes_may_start_on_an_empty_store(clean_environment, curve, mo
 
     uri = f"sqlite:///{clean_environment}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    trainings = [start_training(f"run{index}", folder=clean_environment) for index in range(4)]
-    run_ids = [training.communicate(timeout=120)[0].strip() for training in trainings]
-    assert [training.returncode for training in trainings] == [0] * 4
+    script = start_script(_FOUR, folder=clean_environment, stderr=subprocess.PIPE)
+    output, complaints = script.communicate(timeout=200)
+    run_ids = output.split()
+    assert script.returncode == 0
+    assert "does not answer" not in complaints
     client = connect(uri)
     assert len(set(run_ids)) == 4
     assert len(client.search_experiments(filter_string="name = 'faces'")) == 1
@@ -61,7 +79,7 @@ def test_four_processes_may_start_on_an_empty_store(clean_environment, curve, mo
 def test_a_killed_training_is_swept_and_a_living_one_is_not(store, describe, clean_environment, curve):
     living = MlflowTracker(spool_dir=clean_environment / "living")
     living.start(describe())
-    training = start_training("killed", folder=clean_environment, end="hang")
+    training = start_script(_ONE, folder=clean_environment)
     run_id = training.stdout.readline().strip()
     deadline = time.monotonic() + 20
     while len(curve(store, run_id, "loss")) < 20 and time.monotonic() < deadline:
