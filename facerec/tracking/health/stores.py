@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sqlite3
 import threading
@@ -19,7 +20,7 @@ from facerec.tracking.sweep import StaleRun, close_stale_run, find_stale_runs
 
 __all__ = ["check_spool", "check_store"]
 
-_ANSWER_WITHIN_S = 6.0
+_ANSWER_WITHIN_S = 8.0
 _NAME = "tracking store"
 
 T = TypeVar("T")
@@ -107,6 +108,9 @@ def _check_database(database: Path, uri: str) -> list[Check]:
 
 def _ask(uri: str, *, fix: bool) -> list[Check]:
     """Ask MLflow, within bounded time."""
+    if sqlite_file(uri) is not None:
+        # Seconds of importing must not look like a store that does not answer.
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     restore_environment = fail_fast()
     try:
         stale = _within(_ANSWER_WITHIN_S, lambda: _stale_runs(uri, fix=fix))
