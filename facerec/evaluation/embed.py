@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -125,7 +125,8 @@ def _decode_ahead(
     def decode(chunk: list[int]) -> NDArray[np.uint8]:
         return np.stack([decode_image(images[index], image_hw=image_hw, what=f"{what} {index}") for index in chunk])
 
-    num_threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)), len(chunks))
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_threads = min(_MAX_THREADS, num_cores, len(chunks))
     pending: deque[Future[NDArray[np.uint8]]] = deque()
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as threads:
         try:
@@ -172,7 +173,7 @@ def _check_finite(embeddings: NDArray[np.float32], chunk: Sequence[int], what: s
 
 
 @contextmanager
-def _measuring(backbone: nn.Module, device: torch.device) -> Iterator[None]:
+def _measuring(backbone: nn.Module, device: torch.device) -> Generator[None]:
     """Evaluation mode, no gradients, true float32; everything is as before afterwards."""
     modes = [(module, module.training) for module in backbone.modules()]
     with ExitStack() as stack:
@@ -189,7 +190,7 @@ def _measuring(backbone: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _without_tf32() -> Iterator[None]:
+def _without_tf32() -> Generator[None]:
     # TF32 keeps ten bits of the mantissa, and which convolutions use it depends on the shape of the batch.
     # The stubs of torch do not know these settings.
     backends: Any = torch.backends

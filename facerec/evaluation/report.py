@@ -107,7 +107,7 @@ def _describe(result: PairResult) -> str:
         f"  accuracy of the folds    {folds}",
         f"  thresholds of the folds  {thresholds}  (squared L2 distance)",
         f"  AUC {result.auc:.6f}, EER {100 * result.eer:.3f} %, d' {result.d_prime:.3f}, "
-        f"mean embedding norm {result.xnorm:.3f}",
+        f"mean embedding norm {result.xnorm:.4g}",
         "",
         "  target FAR       TAR    95 % interval    FAR seen   FAR at most    cosine from    false accepts expected",
         *map(_describe_point, result.operating_points),

@@ -14,7 +14,7 @@ from facerec.evaluation.embed import Embeddings
 from facerec.evaluation.names import FAR_TARGETS, MEAN, averaged, metric_key, tar_name, threshold_name
 from facerec.metrics.protocols import kfold_accuracy
 from facerec.metrics.roc import OperatingPoint, auc, eer, roc_curve, tar_at_far
-from facerec.metrics.similarity import cosines, d_prime, mean_norm, normalise, squared_distances
+from facerec.metrics.similarity import cosines, d_prime, normalise, norms, squared_distances
 
 __all__ = ["PairResult", "metric_values", "score_pairs"]
 
@@ -88,7 +88,7 @@ def _score_pairs(
     versions = [embeddings.original] if embeddings.flipped is None else [embeddings.original, embeddings.flipped]
     used = pair_index.ravel()
     # Norms count once for each use of an image, as where the set stores an image once for each of its pairs.
-    xnorm = float(np.mean([mean_norm(version[used]) for version in versions]))
+    xnorm = float(np.mean([norms(version)[used] for version in versions]))
     summed = np.sum([version.astype(np.float64) for version in versions], axis=0)
     normalised = normalise(summed)
     first, second = normalised[pair_index[:, 0]], normalised[pair_index[:, 1]]

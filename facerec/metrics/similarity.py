@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from facerec.errors import MetricError
 from facerec.metrics.checks import FloatArray, check_pairs
 
-__all__ = ["cosines", "d_prime", "mean_norm", "normalise", "squared_distances"]
+__all__ = ["cosines", "d_prime", "normalise", "norms", "squared_distances"]
 
 
 def normalise(embeddings: ArrayLike) -> FloatArray:
@@ -53,16 +53,21 @@ def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.sum(np.square(first - second), axis=1)
 
 
-def mean_norm(embeddings: ArrayLike) -> float:
-    """Mean L2 norm of embeddings (N, D) before normalisation: the field's "XNorm", a signal of drift.
+def norms(embeddings: ArrayLike) -> FloatArray:
+    """L2 norm of each embedding: (N, D) to (N,) float64.
+
+    Their mean before normalisation is the field's "XNorm", a signal of drift.
+
+    Raises:
+        MetricError: see `normalise`.
 
     Source: ``xnorm`` in arcface_torch ``eval/verification.py``.
 
-    >>> mean_norm([[3.0, 4.0], [0.0, 1.0]])
-    3.0
+    >>> norms([[3.0, 4.0], [0.0, 1.0]])
+    array([5., 1.])
     """
     values = _check_embeddings(embeddings)
-    return float(np.mean(np.sqrt(np.einsum("nd,nd->n", values, values))))
+    return np.sqrt(np.einsum("nd,nd->n", values, values))
 
 
 def d_prime(scores: ArrayLike, genuine: ArrayLike) -> float:
