@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PairSet", "read_pairs", "write_pairs"]
+from facerec.data.pickles import UnsafePickleError, read_pickle
+from facerec.errors import MissingPathError, PairSetError
+from facerec.fsio import atomic_write_bytes
+
+__all__ = ["MAX_BYTES", "PairSet", "read_pairs", "write_pairs"]
+
+MAX_BYTES = 1 << 32
+"""Largest pair set that is read; the largest published one has 80 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +29,9 @@ class PairSet:
     name: str
     images: tuple[bytes, ...]
     issame: NDArray[np.bool_]
+    """(pairs,), True for a genuine pair."""
     sha256: str
+    """Of the file; two sets of the same name are not the same set."""
     path: Path
 
     @property
@@ -34,10 +46,72 @@ class PairSet:
 
 
 def read_pairs(path: Path | str, *, name: str | None = None) -> PairSet:
-    """Read a ``.bin``; PairSetError in one sentence where it is damaged or hostile."""
-    raise NotImplementedError
+    """Read a pair set: a pickle of ``(images, issame)``, interpreted and never unpickled.
+
+    Images may be bytes, Python-2 strings or uint8 arrays; truth values may be bool, 0 and 1, numpy bools or an array;
+    the pair may be a list, and a third element between the two is passed over.
+
+    Raises:
+        MissingPathError: the file does not exist or cannot be read.
+        PairSetError: it is damaged, contradicts itself, or asks to run code; nothing is run.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise PairSetError(f"{path} has {size} bytes; a pair set has at most {MAX_BYTES}")
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise MissingPathError(f"pair set {path} {reason}; check the path") from error
+    try:
+        content = read_pickle(data)
+    except UnsafePickleError as error:
+        raise PairSetError(f"{path} is refused as a pair set: {error}") from error
+    images, issame = _take_apart(content, path)
+    return PairSet(name or path.stem, images, issame, hashlib.sha256(data).hexdigest(), path)
 
 
 def write_pairs(path: Path | str, images: Sequence[bytes], issame: Sequence[bool] | NDArray[np.bool_]) -> None:
-    """Write a ``.bin`` in one step."""
-    raise NotImplementedError
+    """Write a pair set that every reader of ``.bin`` files takes: ``pickle((list of bytes, list of bool))``.
+
+    Raises:
+        PairSetError: there are not two images for each truth value.
+    """
+    if len(images) != 2 * len(issame):
+        raise PairSetError(f"{path}: {len(images)} images do not make {len(issame)} pairs")
+    content = ([bytes(image) for image in images], [bool(same) for same in issame])
+    atomic_write_bytes(Path(path), pickle.dumps(content, protocol=4))
+
+
+def _take_apart(content: Any, path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
+    if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
+        raise PairSetError(f"{path} is no pair set: it must hold (images, issame)")
+    images, issame = content[0], content[-1]
+    if not isinstance(images, (list, tuple)):
+        raise PairSetError(f"{path} is no pair set: its images must be a list")
+    truths = _truths(issame, path)
+    if not len(truths):
+        raise PairSetError(f"{path} holds no pairs")
+    if len(images) != 2 * len(truths):
+        raise PairSetError(f"{path} contradicts itself: {len(images)} images for {len(truths)} pairs, not two for each")
+    return tuple(_image(image, index, path) for index, image in enumerate(images)), truths
+
+
+def _truths(values: Any, path: Path) -> NDArray[np.bool_]:
+    items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(items, (list, tuple)):
+        raise PairSetError(f"{path} is no pair set: issame must be a list of truth values")
+    for index, value in enumerate(items):
+        if not (isinstance(value, (bool, int)) and value in (0, 1)):
+            raise PairSetError(f"{path}: issame number {index} is {str(value)[:40]!r}, not true or false")
+    return np.array(items, dtype=bool)
+
+
+def _image(value: Any, index: int, path: Path) -> bytes:
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and (value.ndim == 1 or value.shape[1:] == (1,)):
+        value = value.tobytes()
+    if not isinstance(value, bytes):
+        kind = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise PairSetError(f"{path}: image {index} is {kind}, not encoded bytes")
+    return value

@@ -1,0 +1,112 @@
+"""Writing RecordIO files, byte for byte as mxnet does. Source: dmlc-core ``src/recordio.cc``."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from facerec.errors import DataError
+from facerec.fsio import fsync_folder
+
+__all__ = ["LENGTH_BITS", "MAGIC", "MAGIC_BYTES", "RecordWriter"]
+
+MAGIC = 0xCED7230A
+MAGIC_BYTES = struct.pack("<I", MAGIC)
+LENGTH_BITS = 29
+
+
+class RecordWriter:
+    """Writes records and their index under temporary names; `close` makes both files appear.
+
+    Use as a context manager: when the block fails, neither file appears.
+    """
+
+    def __init__(self, rec_path: Path | str, idx_path: Path | str | None = None) -> None:
+        """Begin two files; nothing that exists is written over.
+
+        Raises:
+            DataError: one of the files exists already.
+        """
+        self._rec_path = Path(rec_path)
+        self._idx_path = Path(idx_path) if idx_path is not None else self._rec_path.with_suffix(".idx")
+        for path in (self._rec_path, self._idx_path):
+            if path.exists():
+                raise DataError(f"{path} exists already; remove it or write to another folder")
+        self._partial = [path.with_name(f".partial-{path.name}") for path in (self._rec_path, self._idx_path)]
+        self._rec = open(self._partial[0], "wb")  # noqa: SIM115 - closed by close()
+        self._idx = open(self._partial[1], "w", encoding="ascii", newline="\n")  # noqa: SIM115
+        self._offset = 0
+        self._keys: set[int] = set()
+
+    def write(self, key: int, payload: bytes) -> int:
+        """Append one record; returns its offset.
+
+        Raises:
+            DataError: the key is negative or was used already, or the payload has 2^29 bytes or more.
+        """
+        if key < 0 or key in self._keys:
+            raise DataError(f"{self._rec_path}: key {key} is negative or was written already")
+        if len(payload) >= 1 << LENGTH_BITS:
+            raise DataError(f"{self._rec_path}: record {key} has {len(payload)} bytes; at most 2^29 - 1 fit")
+        start = self._offset
+        cuts = _aligned_magics(payload)
+        begin = 0
+        for number, cut in enumerate(cuts):
+            self._write_part(1 if number == 0 else 2, payload[begin:cut])
+            begin = cut + 4
+        self._write_part(3 if cuts else 0, payload[begin:])
+        self._idx.write(f"{key}\t{start}\n")
+        self._keys.add(key)
+        return start
+
+    def close(self) -> None:
+        """Make both files durable and give them their names; safe to call again."""
+        if self._rec.closed:
+            return
+        for stream in (self._rec, self._idx):
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+        for partial, path in zip(self._partial, (self._rec_path, self._idx_path), strict=True):
+            os.replace(partial, path)
+        fsync_folder(self._rec_path.parent)
+
+    def abandon(self) -> None:
+        """Throw away what was written."""
+        for stream in (self._rec, self._idx):
+            stream.close()
+        for partial in self._partial:
+            partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _write_part(self, flag: int, part: bytes) -> None:
+        padding = -len(part) % 4
+        self._rec.write(struct.pack("<II", MAGIC, flag << LENGTH_BITS | len(part)))
+        self._rec.write(part)
+        self._rec.write(b"\0" * padding)
+        self._offset += 8 + len(part) + padding
+
+
+def _aligned_magics(payload: bytes) -> list[int]:
+    """Places, multiples of 4, at which the payload holds the magic."""
+    cuts = []
+    place = payload.find(MAGIC_BYTES)
+    while place >= 0:
+        # The magic's bytes differ from each other, so occurrences cannot overlap.
+        if place % 4 == 0:
+            cuts.append(place)
+        place = payload.find(MAGIC_BYTES, place + 4 if place % 4 == 0 else place + 1)
+    return cuts
