@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+import os
+import struct
 from typing import Any
 
 import numpy as np
@@ -38,21 +39,12 @@ class MxnetPack:
     """A `FacePack` whose image records come from ``mxnet.recordio``; keys, classes and checks are the pack's own."""
 
     def __init__(self, pack: FacePack) -> None:
+        import_mxnet()
         self._pack = pack
-        self._mxnet = import_mxnet()
-        self._reader: Any = None
-        self._reopen()
-
-    def _reopen(self) -> None:
-        rec_path = Path(self._pack.rec_path)
-        idx_path = rec_path.with_suffix(".idx")
-        self._reader = self._mxnet.recordio.MXIndexedRecordIO(str(idx_path), str(rec_path), "r")
+        self._opened: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"pack": self._pack}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["pack"])  # type: ignore[misc]
+        return {"_pack": self._pack, "_opened": None}
 
     @property
     def image_keys(self) -> NDArray[np.int64]:
@@ -93,9 +85,18 @@ class MxnetPack:
         Raises:
             RecordError: mxnet finds no such key, or cannot read the record.
         """
+        mxnet = import_mxnet()
         try:
-            header, image = self._mxnet.recordio.unpack(self._reader.read_idx(key))
-        except (KeyError, TypeError, ValueError, self._mxnet.base.MXNetError) as error:
+            header, image = mxnet.recordio.unpack(self._reader(mxnet).read_idx(key))
+        except (KeyError, TypeError, ValueError, struct.error, mxnet.base.MXNetError) as error:
             raise RecordError(f"{self.describe(key)} cannot be read by mxnet: {error}", key=key) from error
         labels = np.atleast_1d(np.asarray(header.label, dtype=np.float32))
         return ImageRecord(header.flag, float(labels[0]), labels, header.id, header.id2, image)
+
+    def _reader(self, mxnet: Any) -> Any:
+        """The reader of this process: mxnet's keeps a position in the file, which a fork would share."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            rec_path = self._pack.rec_path
+            reader = mxnet.recordio.MXIndexedRecordIO(str(rec_path.with_suffix(".idx")), str(rec_path), "r")
+            self._opened = (os.getpid(), reader)
+        return self._opened[1]

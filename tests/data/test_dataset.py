@@ -101,7 +101,7 @@ def test_a_damaged_image_is_named_by_key_offset_and_file(tmp_path):
     with pytest.raises(ImageError) as caught:
         dataset(pack).__getitems__(request(0, 5))
     message = str(caught.value)
-    assert "key 6" in message
+    assert "record 6 " in message
     assert f"byte {offsets[6]} " in message
     assert str(tmp_path / "pack/train.rec") in message
     assert "the JPEG is damaged" in message
@@ -122,7 +122,7 @@ def test_a_skipped_record_repeats_the_good_one_before_it(tmp_path):
     assert torch.equal(batch.images_BCHW[2], batch.images_BCHW[0])
     assert torch.equal(batch.images_BCHW[4], batch.images_BCHW[3])
     assert [bad.key for bad in batch.bad_records] == [2, 3, 6]
-    assert all(f"key {bad.key} " in bad.reason for bad in batch.bad_records)
+    assert all(f"record {bad.key} " in bad.reason for bad in batch.bad_records)
 
 
 def test_a_skipped_record_in_front_repeats_the_first_good_one(tmp_path):
@@ -148,5 +148,5 @@ def test_skipping_covers_classes_out_of_range(tmp_path):
 
 def test_a_batch_without_any_good_record_is_an_error(tmp_path):
     pack = write_pack(tmp_path / "pack", damaged=(1, 2))
-    with pytest.raises(DataError, match=r"no record of a batch of 2 can be used; the first: .*key 1 "):
+    with pytest.raises(DataError, match=r"no record of a batch of 2 can be used; the first: .*record 1 "):
         dataset(pack, on_bad_record="skip").__getitems__(request(0, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import struct
 import tracemalloc
 import zlib
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facerec.data.decode import MAX_PIXELS, decode_image, read_image_file, resize_image
+from facerec.data.recordio import RecordReader, parse_image_record
 from facerec.errors import ImageError
 
 HEIGHT, WIDTH = 24, 32
@@ -62,13 +65,13 @@ def test_a_jpeg_decodes_to_rgb_as_pillow_decodes_it():
     assert np.abs(decode_image(JPEG).astype(int) - picture()).mean() < 3
 
 
-def test_the_real_decoder_agrees_with_mxnet_pixel_for_pixel(shared_data):
-    """OpenCV inside mxnet and simplejpeg share libjpeg-turbo's exact DCT."""
-    import json
-
-    facts = json.loads((shared_data / "mxnet/small/expected.json").read_text())
-    if "rgb_sha256" not in json.dumps(facts):
-        pytest.skip("the file of expected values holds no decoded pixels")
+def test_the_decoder_agrees_with_mxnet_byte_for_byte(shared_data):
+    folder = shared_data / "mxnet/multipart"
+    expected = json.loads((folder / "train_expected.json").read_text())["decoded_rgb_sha256"]
+    with RecordReader(folder / "train.rec") as reader:
+        for key, digest in expected.items():
+            image = decode_image(parse_image_record(reader.read(int(key))).image)
+            assert hashlib.sha256(image.tobytes()).hexdigest() == digest
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
