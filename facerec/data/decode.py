@@ -7,6 +7,7 @@ everything else goes through Pillow. The size is read from the header and checke
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -211,7 +212,9 @@ def _webp_size(view: memoryview) -> tuple[int, int]:
 def _orientation(view: memoryview, plugin: Any) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where there is none or the tag is damaged."""
     try:
-        with plugin(BytesIO(view)) as image:
+        with warnings.catch_warnings(), plugin(BytesIO(view)) as image:
+            # A damaged tag is no reason to speak up where the pixels are fine.
+            warnings.simplefilter("ignore")
             value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except _PILLOW_FAULTS:
         return 1

@@ -68,7 +68,7 @@ def make_demo_data(out: Path) -> DemoData:
     if len(present) < len(_FILES):
         if out.exists():
             missing = next(name for name in _FILES if name not in present)
-            raise UsageError(f"{out} exists, but has no {missing}; remove it, or name another folder")
+            raise UsageError(f"{out} exists, but is no demo folder: it has no {missing}; name another folder")
         faces = find_orl_faces()
         with atomic_folder(out) as folder:
             _write_pack(folder, faces)

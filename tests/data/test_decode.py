@@ -274,6 +274,14 @@ def test_a_senseless_orientation_counts_as_upright(orientation):
     np.testing.assert_array_equal(decode_image(_tagged("PNG", orientation), upright=True), picture())
 
 
+def test_a_damaged_exif_block_counts_as_upright_without_a_warning():
+    whole = _tagged("JPEG", 6)
+    damaged = whole.replace(b"\x01\x12\x00\x03\x00\x00\x00\x01", b"\x01\x12\x00\x03\x7f\xff\xff\xff")
+    assert damaged != whole
+    assert decode_image(damaged, upright=True).shape == (HEIGHT, WIDTH, 3)
+    assert decode_image(whole, upright=True).shape == (WIDTH, HEIGHT, 3)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"image file .*nowhere\.jpg does not exist"):
         read_image_file(tmp_path / "nowhere.jpg")

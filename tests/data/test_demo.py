@@ -120,7 +120,7 @@ def test_nothing_changes_where_it_is_there(folder, monkeypatch):
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "train.rec").write_bytes(b"mine")
-    with pytest.raises(UsageError, match=r"exists, but has no train\.idx; remove it, or name another folder"):
+    with pytest.raises(UsageError, match=r"exists, but is no demo folder: it has no train\.idx; name another"):
         make_demo_data(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["train.rec"]
 

@@ -409,6 +409,19 @@ def test_workers_of_a_killed_trainer_end_by_themselves(start):
     assert "Traceback" not in process.communicate()[1]
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_page_locked_memory_without_cuda_is_no_warning(pack_folder, expected, num_workers, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with build_train_loader(configure(pack_folder, num_workers=num_workers), pin_memory=True) as loader:
+        assert_equal(batches(loader), expected[0])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_reading_without_a_map_gives_the_same_batches(pack_folder, expected, num_workers):
+    with build_train_loader(configure(pack_folder, num_workers=num_workers, io="pread")) as loader:
+        assert_equal(batches(loader), expected[0])
+
+
 def test_real_faces_load(shared_data):
     config = config_from_dict({"data": {"root": str(shared_data / "lfw"), "batch_size": 256, "num_workers": 2}})
     with build_train_loader(config) as loader:
