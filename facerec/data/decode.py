@@ -212,9 +212,8 @@ def _webp_size(view: memoryview) -> tuple[int, int]:
 def _orientation(view: memoryview, plugin: Any) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where there is none or the tag is damaged."""
     try:
-        with warnings.catch_warnings(), plugin(BytesIO(view)) as image:
-            # A damaged tag is no reason to speak up where the pixels are fine.
-            warnings.simplefilter("ignore")
+        # Pillow warns of damaged tags, of which there is nothing to say where the pixels are fine.
+        with warnings.catch_warnings(action="ignore"), plugin(BytesIO(view)) as image:
             value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except _PILLOW_FAULTS:
         return 1
