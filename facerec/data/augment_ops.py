@@ -101,7 +101,7 @@ def grey(image_HWC: Pixels, config: GreyConfig, draws: Draws) -> Pixels:
 def low_resolution(image_HWC: Pixels, config: LowResolutionConfig, draws: Draws) -> Pixels:
     """Scale down, side uniform in [min_side, 1] of the full one, and up again, each by a filter drawn from five.
 
-    Source: Kim et al. 2022, arXiv:2204.00964, section 4.1 (implementation details of AdaFace).
+    Source: the augmentation of AdaFace, Kim et al. 2022, arXiv:2204.00964.
     """
     height, width = image_HWC.shape[:2]
     side = config.min_side + (1.0 - config.min_side) * draws[0]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import torch
 from facerec.config import Config, config_from_dict
 from facerec.data.loader import Batch, TrainLoader, build_train_loader
 from facerec.data.recordio import RecordWriter, build_image_record
+from facerec.data.workers import expected_warnings
 from facerec.errors import ConfigError, DataError, ImageError, MissingPathError, RecordError
 
 NUM_CLASSES, PER_CLASS, SIDE = 5, 5, 16
@@ -420,6 +422,14 @@ def test_page_locked_memory_without_cuda_is_no_warning(pack_folder, expected, nu
 def test_reading_without_a_map_gives_the_same_batches(pack_folder, expected, num_workers):
     with build_train_loader(configure(pack_folder, num_workers=num_workers, io="pread")) as loader:
         assert_equal(batches(loader), expected[0])
+
+
+def test_only_the_expected_warnings_are_silenced():
+    with warnings.catch_warnings(action="error"), expected_warnings():
+        text = "This process (pid=7) is multi-threaded, use of fork() may lead to deadlocks in the child."
+        warnings.warn(text, DeprecationWarning, stacklevel=1)
+        with pytest.raises(DeprecationWarning):
+            warnings.warn("something else", DeprecationWarning, stacklevel=1)
 
 
 def test_real_faces_load(shared_data):
