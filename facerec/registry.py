@@ -84,6 +84,7 @@ BACKBONES.add("iresnet34", f"{_BACKBONES}.iresnet:iresnet34", source=_ARCFACE_TO
 BACKBONES.add("iresnet50", f"{_BACKBONES}.iresnet:iresnet50", source=_ARCFACE_TORCH, dropout=0.0)
 BACKBONES.add("iresnet100", f"{_BACKBONES}.iresnet:iresnet100", source=_ARCFACE_TORCH, dropout=0.0)
 BACKBONES.add("iresnet200", f"{_BACKBONES}.iresnet:iresnet200", source=_ARCFACE_TORCH, dropout=0.0)
+BACKBONES.add("iresnet_mini", f"{_BACKBONES}.iresnet:iresnet_mini", source=_ARCFACE_TORCH, dropout=0.0)
 BACKBONES.add("resnet18", f"{_BACKBONES}.resnet:resnet18", source=_IMAGENET, dropout=0.4)
 BACKBONES.add("resnet34", f"{_BACKBONES}.resnet:resnet34", source=_IMAGENET, dropout=0.4)
 BACKBONES.add("resnet50", f"{_BACKBONES}.resnet:resnet50", source=_IMAGENET, dropout=0.4)

@@ -65,7 +65,8 @@ def make_config(pack_folder: Path, tmp_path: Path) -> Callable[..., Config]:
 
     def make(**changes: Any) -> Config:
         settings = {
-            "model.backbone": "resnet18",
+            "model.backbone": "iresnet_mini",
+            "model.dropout": 0.2,
             "model.embedding_size": 32,
             "head.scale": 16.0,
             "head.margin": 0.2,

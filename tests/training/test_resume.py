@@ -150,8 +150,8 @@ def test_a_longer_training_may_go_on_and_is_told(make_config: MakeConfig, caplog
 
 def test_another_architecture_is_refused(make_config: MakeConfig) -> None:
     interrupt_at(make_config(), 2)
-    with pytest.raises(CheckpointError, match=r"model\.backbone: 'resnet18' -> 'resnet34'"):
-        train(make_config(training__resume=True, model__backbone="resnet34"), tracker=RecordingTracker())
+    with pytest.raises(CheckpointError, match=r"model\.backbone: 'iresnet_mini' -> 'iresnet18'"):
+        train(make_config(training__resume=True, model__backbone="iresnet18"), tracker=RecordingTracker())
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from facerec.models.backbones.base import Backbone, halve_up
 from facerec.models.precision import embed_float32
 
-__all__ = ["IResNet", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200"]
+__all__ = ["IResNet", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200", "iresnet_mini"]
 
 _WIDTHS = (64, 128, 256, 512)
 
@@ -41,26 +41,32 @@ class _Block(nn.Module):
 
 
 class IResNet(Backbone):
-    """An improved residual network of the given depths.
+    """An improved residual network of the given depths and widths.
 
     Shape: images (B, 3, H, W) to embeddings (B, D), float32. The scale of the last batch normalisation is fixed at 1.
     """
 
     def __init__(
-        self, depths: tuple[int, int, int, int], *, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.0
+        self,
+        depths: tuple[int, int, int, int],
+        *,
+        embedding_size: int,
+        image_hw: tuple[int, int],
+        dropout: float = 0.0,
+        widths: tuple[int, int, int, int] = _WIDTHS,
     ) -> None:
         super().__init__(embedding_size=embedding_size, image_hw=image_hw)
-        self.conv1 = nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
-        self.prelu = nn.PReLU(_WIDTHS[0])
-        self.layer1 = _stage(_WIDTHS[0], _WIDTHS[0], depth=depths[0])
-        self.layer2 = _stage(_WIDTHS[0], _WIDTHS[1], depth=depths[1])
-        self.layer3 = _stage(_WIDTHS[1], _WIDTHS[2], depth=depths[2])
-        self.layer4 = _stage(_WIDTHS[2], _WIDTHS[3], depth=depths[3])
-        self.bn2 = nn.BatchNorm2d(_WIDTHS[3])
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.prelu = nn.PReLU(widths[0])
+        self.layer1 = _stage(widths[0], widths[0], depth=depths[0])
+        self.layer2 = _stage(widths[0], widths[1], depth=depths[1])
+        self.layer3 = _stage(widths[1], widths[2], depth=depths[2])
+        self.layer4 = _stage(widths[2], widths[3], depth=depths[3])
+        self.bn2 = nn.BatchNorm2d(widths[3])
         self.dropout = nn.Dropout(dropout)
         height, width = halve_up(image_hw, 4)
-        self.fc = nn.Linear(_WIDTHS[3] * height * width, embedding_size)
+        self.fc = nn.Linear(widths[3] * height * width, embedding_size)
         self.features = nn.BatchNorm1d(embedding_size)
         self.features.weight.requires_grad_(False)
         for module in self.modules():
@@ -104,3 +110,9 @@ def iresnet100(*, embedding_size: int, image_hw: tuple[int, int], dropout: float
 def iresnet200(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.0) -> IResNet:
     """The deepest of the family."""
     return IResNet((6, 26, 60, 6), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout)
+
+
+def iresnet_mini(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.0) -> IResNet:
+    """One block a stage at half the width: small enough for a CPU, for demonstrations and tests."""
+    widths = (32, 64, 128, 256)
+    return IResNet((1, 1, 1, 1), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout, widths=widths)
