@@ -107,7 +107,7 @@ def open_session(config: Config, tracker: Tracker) -> Session:
     try:
         seed_everything(config.seed)
         model = build_model(config, num_classes=loader.num_classes)
-        model = model.to(device, memory_format=torch.channels_last)
+        model = model.to(device).to(memory_format=torch.channels_last)
         precision = choose_precision(device, amp=config.training.amp)
         session = Session(
             config=config,
