@@ -18,7 +18,7 @@ $(VENV)/installed: pyproject.toml
 
 demo: env
 	$(BIN)/python -m facerec data demo data/orl
-	. $(BIN)/activate && $(MLFLOW) run . -e train -P config=$(CONFIG) --env-manager local
+	. $(BIN)/activate && $(MLFLOW) run . -e train --experiment-name facerec-demo -P config=$(CONFIG) --env-manager local
 	$(BIN)/python -m facerec summary --config $(CONFIG)
 
 lint: env
