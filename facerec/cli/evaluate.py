@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -82,6 +83,10 @@ def evaluate(
             progress=_progress_on_stderr(),
         )
     _show(run, as_json=as_json)
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from facerec.tracking.evaluation import record_evaluation
+
+        record_evaluation(run, subject=checkpoint or embeddings)
 
 
 def _refuse_without_effect(**given: bool) -> None:
