@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ HEADER_BYTES = _HEADER.size
 _unpack_header = _HEADER.unpack_from
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
+class ImageRecord(NamedTuple):
     """One image record, decoded as far as its header.
 
     ``flag`` is the number of labels that follow the header (0: the label stands in the header itself); ``label`` is the

@@ -44,7 +44,7 @@ def inspect_pack(path: Path) -> dict[str, Any]:
         "path": str(pack.rec_path),
         "records": len(pack.reader),
         "images": pack.num_images,
-        "identities": pack.num_classes,
+        "identities": int(np.count_nonzero(per_identity)) if pack.num_classes_source == "labels" else pack.num_classes,
         "images_per_identity": {
             "min": int(per_identity.min()),
             "median": float(np.median(per_identity)),

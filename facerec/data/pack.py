@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facerec.data.recordio import ImageRecord, RecordReader, parse_image_record
-from facerec.errors import DataError, MissingPathError, RecordError
+from facerec.data.pack_layout import EXACT_FLOAT, Property, find_layout, find_rec, parse_record, read_property
+from facerec.data.record_parts import FIRST, LENGTH_MASK
+from facerec.data.record_writer import LENGTH_BITS, MAGIC
+from facerec.data.recordio import ImageRecord, RecordReader
+from facerec.errors import DataError, RecordError
 
 __all__ = ["FacePack"]
 
-_EXACT_FLOAT = 1 << 24
-"""Labels are float32: larger counts are not exact."""
-_PROPERTY = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(?:\n\s*(\d+)\s*)?\s*")
+_CHUNK = 1 << 18
+"""Records whose headers are looked at together."""
 
 
 class FacePack:
@@ -37,6 +38,8 @@ class FacePack:
     """Where the class count is known from: ``property``, ``identity records`` or ``labels``."""
     image_hw: tuple[int, int] | None
     """Height and width as ``property`` states them."""
+    _images: slice
+    """The positions of the images in the index."""
     fingerprint: str
     """Hexadecimal digest of property, index and the size of the records; it names the data in runs."""
 
@@ -50,14 +53,16 @@ class FacePack:
             RecordError: the index belongs to another file, or the file is truncated.
         """
         pack = cls()
-        pack.rec_path = _find_rec(Path(path))
+        pack.rec_path = find_rec(Path(path))
         pack.reader = RecordReader(pack.rec_path, io=io)
-        property_path = pack.rec_path.with_name("property")
-        text = property_path.read_text(encoding="utf-8", errors="replace") if property_path.is_file() else ""
-        counts = _parse_property(text, property_path) if property_path.is_file() else None
-        pack._find_images()
-        pack._find_classes(counts)
-        content = f"{text}\n{pack.reader.index.sha256}\n{pack.reader.size}"
+        told = read_property(pack.rec_path.with_name("property"))
+        layout = find_layout(pack.reader)
+        pack.layout = layout.kind
+        pack._images = slice(layout.start, layout.stop)
+        pack.image_keys = pack.reader.keys[pack._images]
+        pack.image_hw = told.image_hw if told else None
+        pack._find_classes(told, layout.num_identities)
+        content = f"{told.text if told else ''}\n{pack.reader.index.sha256}\n{pack.reader.size}"
         pack.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         return pack
 
@@ -72,8 +77,8 @@ class FacePack:
         Raises:
             RecordError: it is damaged or holds no image; names key and offset.
         """
-        record = self._parse(key)
-        if not len(record.image):
+        record = parse_record(self.reader, key)
+        if not record.image:
             raise RecordError(f"{self.describe(key)} holds no image", key=key, offset=self.reader.offset_of(key))
         return record
 
@@ -94,100 +99,82 @@ class FacePack:
         return int(label)
 
     def labels(self) -> NDArray[np.int64]:
-        """The class of every image, in the order of ``image_keys``: int64 (N,); see `label_of`."""
-        keys = self.image_keys.tolist()
-        return np.array([self.label_of(self._parse(key), key=key) for key in keys], dtype=np.int64)
+        """The class of every image, in the order of ``image_keys``: int64 (N,); see `label_of`.
+
+        Raises:
+            RecordError: a record is damaged.
+            DataError: a label is no whole number in [0, num_classes).
+        """
+        labels, is_plain = self._plain_labels()
+        for place in np.flatnonzero(~is_plain).tolist():
+            key = int(self.image_keys[place])
+            labels[place] = self.label_of(parse_record(self.reader, key), key=key)
+        return labels
 
     def multipart_records(self) -> int:
         """The number of records that are stored in several parts."""
-        return sum(self.reader.part_flag(offset) == 1 for offset in self.reader.offsets.tolist())
+        count = 0
+        for begin in range(0, len(self.reader), _CHUNK):
+            words = self.reader.first_words(self.reader.offsets[begin : begin + _CHUNK], 2)
+            count += int(((words[:, 0] == MAGIC) & (words[:, 1] >> LENGTH_BITS == FIRST)).sum())
+        return count
 
     def describe(self, key: int) -> str:
         """Where a record is, for messages."""
         return f"{self.rec_path}: record {key} at byte {self.reader.offset_of(key)}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        # The keys are a part of the reader's index, which need not be sent twice.
+        return {name: value for name, value in self.__dict__.items() if name != "image_keys"}
 
-    def _parse(self, key: int) -> ImageRecord:
-        offset = self.reader.offset_of(key)
-        try:
-            return parse_image_record(self.reader.read_at_offset(offset, key=key), key=key, offset=offset)
-        except RecordError as error:
-            if str(self.rec_path) in str(error):
-                raise
-            raise RecordError(f"{self.describe(key)}: {error}", key=key, offset=offset) from error
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.image_keys = self.reader.keys[self._images]
 
-    def _find_images(self) -> None:
-        keys = self.reader.keys
-        first = self._parse(int(keys[0]))
-        # A vector label at record 0 may also belong to an image: only a record without one is a header.
-        if first.flag < 2 or len(first.image):
-            self.layout, self.image_keys, self._identities = "flat", keys, 0
-            return
-        self.layout = "header"
-        start = 1
-        stop = self._first_without_image(start)
-        self.image_keys, self._identities = keys[start:stop], len(keys) - stop
-        told = float(first.labels[0])
-        # Beyond 2^24 the header is rounded, and the index alone is right.
-        if told < _EXACT_FLOAT and told != int(keys[stop - 1]) + 1:
-            raise DataError(
-                f"{self.rec_path}: its header record announces images up to key {told - 1:g}, the index has them up to "
-                f"{int(keys[stop - 1])}; {self.reader.idx_path.name} belongs to another file or is cut off"
-            )
+    def _plain_labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The labels, taken from the headers many at a time, and which of them are beyond doubt."""
+        offsets = self.reader.offsets[self._images]
+        labels = np.zeros(len(offsets), dtype=np.int64)
+        is_plain = np.zeros(len(offsets), dtype=bool)
+        for begin in range(0, len(offsets), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            # Magic, flag and length; then of the payload: number of labels, label, two words for each of two ids, and
+            # the first of several labels.
+            words = self.reader.first_words(offsets[chunk], 9)
+            values = np.where(words[:, 2] == 0, words[:, 3], words[:, 8]).view(np.float32)
+            needed = 24 + 4 * words[:, 2].astype(np.int64)
+            plain = (words[:, 0] == MAGIC) & (words[:, 1] >= needed) & (words[:, 1] <= LENGTH_MASK)
+            with np.errstate(invalid="ignore"):
+                plain &= (values >= 0) & (values < self.num_classes) & (values == np.floor(values))
+            labels[chunk][plain] = values[plain]
+            is_plain[chunk] = plain
+        return labels, is_plain
 
-    def _first_without_image(self, low: int) -> int:
-        """The position, from ``low`` on, of the first record without an image; images come first, so bisect."""
-        keys = self.reader.keys
-        high = len(keys)
-        while low < high:
-            middle = (low + high) // 2
-            if len(self._parse(int(keys[middle])).image):
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    def _find_classes(self, counts: tuple[int, int, int, int | None] | None) -> None:
-        self.image_hw = (counts[1], counts[2]) if counts else None
+    def _find_classes(self, told: Property | None, num_identities: int) -> None:
         if not self.num_images:
             raise DataError(f"{self.rec_path} holds no images")
-        if counts:
-            self.num_classes, self.num_classes_source = counts[0], "property"
-            if self._identities and self._identities != counts[0]:
+        if told is None:
+            self._count_classes(num_identities)
+            return
+        self.num_classes, self.num_classes_source = told.num_classes, "property"
+        found = ((num_identities, told.num_classes, "identities"), (self.num_images, told.num_images, "images"))
+        for number, expected, what in found:
+            if number and expected is not None and number != expected:
                 raise DataError(
-                    f"{self.rec_path.with_name('property')} says {counts[0]} identities, but {self.rec_path.name} has "
-                    f"{self._identities} identity records; one of them belongs to another pack"
+                    f"{self.rec_path.with_name('property')} says {expected} {what}, but {self.rec_path.name} has "
+                    f"{number}; one of them belongs to another pack"
                 )
-            if counts[3] is not None and counts[3] != self.num_images:
-                raise DataError(
-                    f"{self.rec_path.with_name('property')} says {counts[3]} images, but {self.rec_path.name} has "
-                    f"{self.num_images}; one of them belongs to another pack"
-                )
-        elif self._identities:
-            self.num_classes, self.num_classes_source = self._identities, "identity records"
-        else:
-            self.num_classes, self.num_classes_source = _EXACT_FLOAT, "labels"
-            self.num_classes = int(self.labels().max()) + 1
 
-
-def _find_rec(path: Path) -> Path:
-    if path.is_dir():
-        if (path / "train.rec").is_file():
-            return path / "train.rec"
-        raise MissingPathError(f"{path} has no train.rec; a pack is a folder with train.rec, train.idx and property")
-    if path.is_file():
-        return path
-    raise MissingPathError(f"training data {path} does not exist; check data.root")
-
-
-def _parse_property(text: str, path: Path) -> tuple[int, int, int, int | None]:
-    """Classes, height, width, and the number of images where a second line tells it."""
-    match = _PROPERTY.fullmatch(text)
-    if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0", match[3].lstrip("0") or "0"):
-        shown = text[:40].splitlines()[0] if text.strip() else ""
-        raise DataError(
-            f"{path} is damaged ('{shown}'): its first line must be classes,height,width, such as 5,112,112"
-        )
-    return int(match[1]), int(match[2]), int(match[3]), int(match[4]) if match[4] else None
+    def _count_classes(self, num_identities: int) -> None:
+        if num_identities:
+            self.num_classes, self.num_classes_source = num_identities, "identity records"
+            return
+        self.num_classes, self.num_classes_source = EXACT_FLOAT, "labels"
+        labels, is_plain = self._plain_labels()
+        for place in np.flatnonzero(~is_plain).tolist():
+            key = int(self.image_keys[place])
+            try:
+                labels[place] = self.label_of(parse_record(self.reader, key), key=key)
+            except RecordError:
+                continue  # Reported when it is read; one damaged record does not make the pack useless.
+        self.num_classes = int(labels.max()) + 1

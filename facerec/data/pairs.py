@@ -58,6 +58,8 @@ def read_pairs(path: Path | str, *, name: str | None = None) -> PairSet:
     path = Path(path)
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise PairSetError(f"{path} is no regular file; name a .bin")
         if size > MAX_BYTES:
             raise PairSetError(f"{path} has {size} bytes; a pair set has at most {MAX_BYTES}")
         data = path.read_bytes()
@@ -68,7 +70,7 @@ def read_pairs(path: Path | str, *, name: str | None = None) -> PairSet:
         content = read_pickle(data)
     except UnsafePickleError as error:
         raise PairSetError(f"{path} is refused as a pair set: {error}") from error
-    images, issame = _take_apart(content, path)
+    images, issame = _take_apart(content, path, limit=size)
     return PairSet(name or path.stem, images, issame, hashlib.sha256(data).hexdigest(), path)
 
 
@@ -84,7 +86,7 @@ def write_pairs(path: Path | str, images: Sequence[bytes], issame: Sequence[bool
     atomic_write_bytes(Path(path), pickle.dumps(content, protocol=4))
 
 
-def _take_apart(content: Any, path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
+def _take_apart(content: Any, path: Path, *, limit: int) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
     if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
         raise PairSetError(f"{path} is no pair set: it must hold (images, issame)")
     images, issame = content[0], content[-1]
@@ -95,7 +97,7 @@ def _take_apart(content: Any, path: Path) -> tuple[tuple[bytes, ...], NDArray[np
         raise PairSetError(f"{path} holds no pairs")
     if len(images) != 2 * len(truths):
         raise PairSetError(f"{path} contradicts itself: {len(images)} images for {len(truths)} pairs, not two for each")
-    return tuple(_image(image, index, path) for index, image in enumerate(images)), truths
+    return _images(images, path, limit=limit), truths
 
 
 def _truths(values: Any, path: Path) -> NDArray[np.bool_]:
@@ -104,13 +106,30 @@ def _truths(values: Any, path: Path) -> NDArray[np.bool_]:
         raise PairSetError(f"{path} is no pair set: issame must be a list of truth values")
     for index, value in enumerate(items):
         if not (isinstance(value, (bool, int)) and value in (0, 1)):
-            raise PairSetError(f"{path}: issame number {index} is {str(value)[:40]!r}, not true or false")
+            raise PairSetError(f"{path}: issame number {index} is {_shown(value)}, not true or false")
     return np.array(items, dtype=bool)
 
 
-def _image(value: Any, index: int, path: Path) -> bytes:
+def _shown(value: Any) -> str:
+    # Text of lists that hold each other can be longer than any memory.
+    return str(value) if isinstance(value, (bool, int)) else f"of type {type(value).__name__}"
+
+
+def _images(values: Sequence[Any], path: Path, *, limit: int) -> tuple[bytes, ...]:
+    """All images as bytes; arrays may give ``limit`` bytes together, for many of them can name the same content."""
+    copies: dict[int, bytes] = {}
+    for index, value in enumerate(values):
+        if isinstance(value, np.ndarray) and id(value) not in copies:
+            limit -= value.nbytes
+            if limit < 0:
+                raise PairSetError(f"{path} is refused as a pair set: its images have more bytes than the file")
+            copies[id(value)] = _image_bytes(value, index, path)
+    return tuple(copies.get(id(value)) or _image_bytes(value, index, path) for index, value in enumerate(values))
+
+
+def _image_bytes(value: Any, index: int, path: Path) -> bytes:
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and (value.ndim == 1 or value.shape[1:] == (1,)):
-        value = value.tobytes()
+        return value.tobytes()
     if not isinstance(value, bytes):
         kind = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
         raise PairSetError(f"{path}: image {index} is {kind}, not encoded bytes")

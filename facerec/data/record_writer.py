@@ -11,7 +11,7 @@ from typing import Self
 from facerec.errors import DataError
 from facerec.fsio import fsync_folder
 
-__all__ = ["LENGTH_BITS", "MAGIC", "MAGIC_BYTES", "RecordWriter"]
+__all__ = ["LENGTH_BITS", "MAGIC", "MAGIC_BYTES", "RecordWriter", "aligned_magics"]
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -52,7 +52,7 @@ class RecordWriter:
         if len(payload) >= 1 << LENGTH_BITS:
             raise DataError(f"{self._rec_path}: record {key} has {len(payload)} bytes; at most 2^29 - 1 fit")
         start = self._offset
-        cuts = _aligned_magics(payload)
+        cuts = aligned_magics(payload)
         begin = 0
         for number, cut in enumerate(cuts):
             self._write_part(1 if number == 0 else 2, payload[begin:cut])
@@ -100,7 +100,7 @@ class RecordWriter:
         self._offset += 8 + len(part) + padding
 
 
-def _aligned_magics(payload: bytes) -> list[int]:
+def aligned_magics(payload: bytes) -> list[int]:
     """Places, multiples of 4, at which the payload holds the magic."""
     cuts = []
     place = payload.find(MAGIC_BYTES)

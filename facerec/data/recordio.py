@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -20,28 +19,36 @@ from numpy.typing import NDArray
 
 from facerec.data.image_record import ImageRecord, build_image_record, parse_image_record
 from facerec.data.index import open_index
-from facerec.data.record_writer import LENGTH_BITS, MAGIC, MAGIC_BYTES, RecordWriter
+from facerec.data.record_parts import HEADER_BYTES, PADDING, RecordFault, check_what_follows, find_parts, unpack_header
+from facerec.data.record_writer import MAGIC, MAGIC_BYTES, RecordWriter
 from facerec.errors import MissingPathError, RecordError
 
 __all__ = ["ImageRecord", "RecordReader", "RecordWriter", "build_image_record", "parse_image_record"]
 
-_LENGTH_MASK = (1 << LENGTH_BITS) - 1
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_HEADER = struct.Struct("<II")
-_PREAD_HINT = 16384
-"""Bytes of the first read of a record by ``pread``; most face pictures fit."""
+_SAMPLED_PLACES = 16
+_LONGEST_SINGLE_READ = 1 << 20
+"""Bytes that one ``pread`` asks for before the length of the record is known."""
 
 
 class RecordReader:
     """Random access to the records of a ``.rec`` by key.
 
-    Safe under fork and when pickled: a process maps the file anew where it has to, and nothing holds a position.
+    Safe under fork and when pickled: a process maps the file anew where it has to, and nothing holds a position. Every
+    reading checks the record against its neighbours in the index, so that a damaged length is noticed.
+
+    A file that is cut off while it is mapped kills the process (SIGBUS), as with every memory map; where that can
+    happen, on a network file system above all, ``io="pread"`` reports it.
     """
 
     def __init__(
-        self, rec_path: Path | str, *, idx_path: Path | str | None = None, io: Literal["mmap", "pread"] = "mmap"
+        self,
+        rec_path: Path | str,
+        *,
+        idx_path: Path | str | None = None,
+        io: Literal["mmap", "pread"] = "mmap",
+        check: bool = True,
     ) -> None:
-        """Open a record file.
+        """Open a record file; ``check`` compares index and file at some places.
 
         Raises:
             MissingPathError: the ``.rec`` or the ``.idx`` does not exist or cannot be opened.
@@ -51,36 +58,56 @@ class RecordReader:
         self.rec_path = Path(rec_path)
         self.idx_path = Path(idx_path) if idx_path is not None else self.rec_path.with_suffix(".idx")
         self.io = io
-        self._open()
-        self._check_index()
-
-    def _open(self) -> None:
-        try:
-            self._fd = os.open(self.rec_path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-            raise MissingPathError(f"record file {self.rec_path} {reason}; check data.root") from error
-        self.size = os.fstat(self._fd).st_size
-        self._map = mmap.mmap(self._fd, 0, prot=mmap.PROT_READ) if self.io == "mmap" and self.size else None
+        self._open_file()
         try:
             self.index = open_index(self.idx_path)
+            self._prepare()
+            if check:
+                self._check_index()
         except BaseException:
             self.close()
             raise
+
+    def _open_file(self) -> None:
+        self._map: mmap.mmap | None = None
+        self._fd = -1
+        try:
+            self._fd = os.open(self.rec_path, os.O_RDONLY | os.O_CLOEXEC)
+            self.size = os.fstat(self._fd).st_size
+            if self.io == "mmap" and self.size:
+                self._map = mmap.mmap(self._fd, 0, prot=mmap.PROT_READ)
+        except OSError as error:
+            self.close()
+            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise MissingPathError(f"record file {self.rec_path} {reason}; check data.root") from error
+
+    def _prepare(self) -> None:
         self.keys: NDArray[np.int64] = self.index.keys
         self.offsets: NDArray[np.int64] = self.index.offsets
+        # A memoryview gives plain integers, several times faster than an array.
+        self._offset_at, self._following_at = self.offsets.data, self.index.following.data
+        self._num_records = len(self.keys)
         self._first_key = int(self.keys[0])
-        self._is_dense = int(self.keys[-1]) - self._first_key + 1 == len(self.keys)
+        self._is_dense = int(self.keys[-1]) - self._first_key + 1 == self._num_records
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self._num_records
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rec_path": self.rec_path, "idx_path": self.idx_path, "io": self.io}
+        # An index that is no map cannot be opened again in a moment, so it goes along.
+        index = None if self.index.is_mapped else self.index
+        identity = (self.size, self.index.sha256)
+        return {"paths": (self.rec_path, self.idx_path), "io": self.io, "index": index, "identity": identity}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
+        self.rec_path, self.idx_path = state["paths"]
+        self.io = state["io"]
+        self._open_file()
+        self.index = state["index"] or open_index(self.idx_path)
+        self._prepare()
+        if (self.size, self.index.sha256) != state["identity"]:
+            self.close()
+            raise RecordError(f"{self.rec_path} or its index has changed since it was opened; start again")
 
     def __enter__(self) -> Self:
         return self
@@ -108,122 +135,112 @@ class RecordReader:
         Raises:
             RecordError: there is no such key.
         """
-        if self._is_dense:
-            position = key - self._first_key
-            if 0 <= position < len(self.keys):
-                return int(self.offsets[position])
-        else:
-            position = int(np.searchsorted(self.keys, key))
-            if position < len(self.keys) and self.keys[position] == key:
-                return int(self.offsets[position])
-        raise RecordError(f"{self.idx_path} has no key {key}", key=key)
+        return self._offset_at[self._position_of(key)]
+
+    def _position_of(self, key: int) -> int:
+        position = key - self._first_key if self._is_dense else int(self.keys.searchsorted(key))
+        if 0 <= position < self._num_records and (self._is_dense or self.keys[position] == key):
+            return position
+        raise RecordError(f"{self.idx_path} has no key {key}", key=int(key))
 
     def read(self, key: int) -> bytes:
         """The payload of one record, its parts joined.
 
         Raises:
             RecordError: the key is unknown or the record is damaged; names key and offset.
+            ValueError: the reader is closed.
         """
-        return self.read_at_offset(self.offset_of(key), key=key)
+        return self._read_at(self._position_of(key))
 
     def read_many(self, keys: Iterable[int]) -> list[bytes]:
         """The payloads of several records, in the order of ``keys``; see `read`."""
         wanted = np.asarray(keys if isinstance(keys, np.ndarray) else list(keys), dtype=np.int64)
         positions = wanted - self._first_key if self._is_dense else np.searchsorted(self.keys, wanted)
-        inside = (positions >= 0) & (positions < len(self.keys))
+        inside = (positions >= 0) & (positions < self._num_records)
         if not inside.all() or (self.keys[positions] != wanted).any():
-            return [self.read(int(key)) for key in wanted]  # One of these raises and names the key.
-        offsets = self.offsets[positions].tolist()
-        view, size = self._map, self.size
-        if view is None:
-            return [self.read_at_offset(offset, key=key) for offset, key in zip(offsets, wanted.tolist(), strict=True)]
-        payloads: list[bytes] = []
-        unpack = _HEADER.unpack_from
-        for position, offset in enumerate(offsets):
-            end = offset + 8
-            if end <= size:
-                magic, length = unpack(view, offset)
-                if magic == MAGIC and length <= _LENGTH_MASK and end + length <= size:
-                    payloads.append(view[end : end + length])
-                    continue
-            payloads.append(self.read_at_offset(offset, key=int(wanted[position])))
-        return payloads
+            return [self.read(key) for key in wanted.tolist()]  # One of these raises and names the key.
+        read_at = self._read_at
+        return [read_at(position) for position in positions.tolist()]
 
-    def read_at_offset(self, offset: int, *, key: int | None = None) -> bytes:
-        """The payload of the record that starts at ``offset``; ``key`` names it in messages.
+    def _read_at(self, position: int) -> bytes:
+        offset, following = self._offset_at[position], self._following_at[position]
+        content, start = self._map, offset
+        if content is None:
+            content, start = self._read_ahead(offset, min(following - offset, _LONGEST_SINGLE_READ)), 0
+        # A whole record that ends where the next one starts; everything else takes the slow way.
+        begin, end = start + HEADER_BYTES, start + following - offset
+        if begin <= end <= len(content):
+            magic, length = unpack_header(content, start)
+            stop = begin + length
+            if magic == MAGIC and end - 4 < stop <= end and content[stop:end] == PADDING[length & 3]:
+                return content[begin:stop]
+        return self._read_slowly(position)
 
-        Raises:
-            RecordError: no intact record starts there.
+    def _read_slowly(self, position: int) -> bytes:
+        offset, limit = self._offset_at[position], min(self._following_at[position], self.size)
+        try:
+            spans, end = find_parts(self._fetch, offset, limit=limit, size=self.size)
+            check_what_follows(self._fetch, spans, end, limit=limit)
+            return MAGIC_BYTES.join([self._fetch(begin, stop - begin) for begin, stop in spans])
+        except RecordFault as fault:
+            raise self._error(position, str(fault)) from fault
+
+    def first_words(self, offsets: NDArray[np.int64], count: int) -> NDArray[np.uint32]:
+        """The first 32-bit words of many records at once, unchecked: magic, flag and length, and then the payload.
+
+        Shape: ``offsets`` (records,); result (records, count), zeros where there is nothing to read.
         """
-        flag, payload, following = self._read_part(offset, offset, key)
-        if flag == _WHOLE:
-            return payload
-        if flag != _FIRST:
-            raise self._error(key, offset, "starts in the middle of a multi-part record")
-        parts = [payload]
-        while flag != _LAST:
-            flag, payload, following = self._read_part(following, offset, key)
-            if flag not in (_MIDDLE, _LAST):
-                raise self._error(
-                    key, offset, f"is cut off: its next part at byte {following} belongs to another record"
-                )
-            parts.append(payload)
-        return MAGIC_BYTES.join(parts)
+        if self._map is None:
+            rows = [self._read_ahead(offset, 4 * count).ljust(4 * count, b"\0") for offset in offsets.tolist()]
+            return np.frombuffer(b"".join(rows), dtype="<u4").reshape(-1, count)
+        words = np.frombuffer(self._map, dtype="<u4", count=self.size // 4)
+        places = offsets[:, None] // 4 + np.arange(count)
+        # A record starts at a multiple of 4; the index alone can say otherwise.
+        valid = (places < len(words)) & (offsets[:, None] % 4 == 0)
+        return np.where(valid, words[np.minimum(places, len(words) - 1)], np.uint32(0))
 
-    def part_flag(self, offset: int) -> int:
-        """The continuation flag of the part at ``offset``: 0 whole, 1 first, 2 middle, 3 last."""
-        header = self._bytes(offset, 8)
-        return _HEADER.unpack(header)[1] >> LENGTH_BITS if len(header) == 8 else _WHOLE
+    def _fetch(self, start: int, length: int) -> bytes:
+        return self._map[start : start + length] if self._map is not None else self._pread(start, length)
 
-    def _read_part(self, start: int, offset: int, key: int | None) -> tuple[int, bytes, int]:
-        """Flag and payload of the part at ``start``, and where the next part begins."""
-        chunk = self._bytes(start, 8 if self._map is not None else _PREAD_HINT)
-        if len(chunk) < 8:
-            raise self._error(key, offset, "is cut off: the file ends in its header")
-        magic, word = _HEADER.unpack_from(chunk)
-        if magic != MAGIC:
-            raise self._error(key, offset, f"is damaged: no record starts at byte {start}")
-        length = word & _LENGTH_MASK
-        end = start + 8 + length
-        if start + 8 > self.size or end > self.size:
-            raise self._error(
-                key, offset, f"is cut off: it needs {length} bytes, the file ends {end - self.size} short"
-            )
-        payload = chunk[8 : 8 + length] if len(chunk) >= 8 + length else self._bytes(start + 8, length)
-        return word >> LENGTH_BITS, payload, end + (-length % 4)
-
-    def _bytes(self, start: int, length: int) -> bytes:
-        if self._map is not None:
-            return self._map[start : start + length]
-        if self._fd < 0 or start < 0:
-            return b""
-        # A read may give less than it was asked for, on a network file system above all.
+    def _pread(self, start: int, length: int) -> bytes:
+        if self._fd < 0:
+            raise ValueError(f"the reader of {self.rec_path} is closed")
         chunks = []
-        while length > 0 and (chunk := os.pread(self._fd, length, start)):
-            chunks.append(chunk)
-            start, length = start + len(chunk), length - len(chunk)
+        try:
+            # A read may give less than it was asked for, on a network file system above all.
+            while length > 0 and (chunk := os.pread(self._fd, length, start)):
+                chunks.append(chunk)
+                start, length = start + len(chunk), length - len(chunk)
+        except OSError as error:
+            raise RecordFault(f"cannot be read: {error.strerror}") from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_ahead(self, start: int, length: int) -> bytes:
+        """Like `_pread`, but empty where reading fails: whoever needs the bytes reads them again, and reports."""
+        try:
+            return self._pread(start, length)
+        except RecordFault:
+            return b""
 
     def _check_index(self) -> None:
         """Whether records start where the index says, at its ends and at some places between."""
-        places = np.unique(np.linspace(0, len(self.keys) - 1, 16).astype(np.int64)).tolist()
-        for position in [*places, int(np.argmax(self.offsets))]:
-            key, offset = int(self.keys[position]), int(self.offsets[position])
-            header = self._bytes(offset, 8)
-            if offset + 8 > self.size:
-                self.close()
-                problem = f"lies past the end of the file ({self.size} bytes): the file is truncated"
-                raise self._error(key, offset, f"{problem}, or {self.idx_path} belongs to another file")
-            if _HEADER.unpack(header)[0] != MAGIC:
-                self.close()
-                raise self._error(key, offset, f"does not start there: {self.idx_path} belongs to another file")
+        last = self.index.last_position
+        if self._offset_at[last] + HEADER_BYTES > self.size:
+            problem = f"lies past the end of the file ({self.size} bytes): the file is truncated"
+            raise self._error(last, f"{problem}, or {self.idx_path} belongs to another file")
+        places = np.unique(np.linspace(0, self._num_records - 1, _SAMPLED_PLACES).astype(np.int64))
+        # Any file has a record at its first byte.
+        places = places[self.offsets[places] > 0]
+        wrong = places[self.first_words(self.offsets[places], 1)[:, 0] != MAGIC]
+        # Single damaged records are reported when they are read.
+        if len(wrong) and 2 * len(wrong) >= len(places):
+            raise self._error(int(wrong[0]), f"does not start there: {self.idx_path} belongs to another file")
         try:
-            # The record that lies last is read whole: a file that was cut off ends inside it.
-            self.read_at_offset(offset, key=key)
-        except RecordError:
-            self.close()
-            raise
+            find_parts(self._fetch, self._offset_at[last], limit=self.size, size=self.size)
+        except RecordFault as fault:
+            if fault.is_cut_off:
+                raise self._error(last, str(fault)) from fault
 
-    def _error(self, key: int | None, offset: int, problem: str) -> RecordError:
-        name = "record" if key is None else f"record {key}"
-        return RecordError(f"{self.rec_path}: {name} at byte {offset} {problem}", key=key, offset=offset)
+    def _error(self, position: int, problem: str) -> RecordError:
+        key, offset = int(self.keys[position]), int(self.offsets[position])
+        return RecordError(f"{self.rec_path}: record {key} at byte {offset} {problem}", key=key, offset=offset)
