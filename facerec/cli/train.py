@@ -49,5 +49,6 @@ def _option_overrides(device: str, resume: str) -> list[str]:
     if resume.lower() in ("true", "false"):
         overrides.append(f"training.resume={resume.lower()}")
     elif resume:
-        overrides.append(f"training.resume='{resume}'")
+        quoted = resume.replace("'", "''")
+        overrides.append(f"training.resume='{quoted}'")
     return overrides
