@@ -1,0 +1,283 @@
+"""Record files: mxnet's own files are read and written again byte for byte, and damage is reported, never returned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import pickle
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from facerec.data.pack import FacePack
+from facerec.data.record_writer import MAGIC_BYTES
+from facerec.data.recordio import RecordReader, RecordWriter
+from facerec.errors import DataError, MissingPathError, RecordError
+
+IO = ("mmap", "pread")
+REAL = (("small", "train"), ("veclabel", "train"), ("multipart", "raw"), ("multipart", "train"))
+
+
+def write(folder: Path, payloads: list[bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / "train.rec", folder / "train.idx"):
+        path.unlink(missing_ok=True)
+    with RecordWriter(folder / "train.rec") as writer:
+        for key, payload in enumerate(payloads):
+            writer.write(key, payload)
+    return folder / "train.rec"
+
+
+def copy_real(shared_data: Path, tmp_path: Path, name: str) -> Path:
+    return Path(shutil.copytree(shared_data / "mxnet" / name, tmp_path / name))
+
+
+def expected_digests(folder: Path, stem: str) -> dict[int, str]:
+    name = "train_expected.json" if (folder.name, stem) == ("multipart", "train") else "expected.json"
+    content: dict[str, Any] = json.loads((folder / name).read_text())
+    if "records" in content:
+        return {record["key"]: record["sha256"] for record in content["records"]}
+    return {int(key): digest for key, digest in content["sha256"].items()}
+
+
+@pytest.mark.parametrize("io", IO)
+@pytest.mark.parametrize(("name", "stem"), REAL)
+def test_payloads_of_mxnets_files_are_exact(
+    shared_data: Path, tmp_path: Path, name: str, stem: str, io: Literal["mmap", "pread"]
+) -> None:
+    folder = copy_real(shared_data, tmp_path, name)
+    expected = expected_digests(folder, stem)
+    with RecordReader(folder / f"{stem}.rec", io=io) as reader:
+        assert set(reader.keys.tolist()) == set(expected)
+        for key, payload in zip(expected, reader.read_many(expected), strict=True):
+            assert hashlib.sha256(payload).hexdigest() == expected[key]
+            assert reader.read(key) == payload
+
+
+@pytest.mark.parametrize(("name", "stem"), REAL)
+def test_the_writer_reproduces_mxnets_files_byte_for_byte(
+    shared_data: Path, tmp_path: Path, name: str, stem: str
+) -> None:
+    folder = copy_real(shared_data, tmp_path, name)
+    keys = [int(line.split(b"\t")[0]) for line in (folder / f"{stem}.idx").read_bytes().splitlines()]
+    with RecordReader(folder / f"{stem}.rec") as reader, RecordWriter(tmp_path / "again.rec") as writer:
+        for key in keys:
+            writer.write(key, reader.read(key))
+    for suffix in ("rec", "idx"):
+        assert (tmp_path / f"again.{suffix}").read_bytes() == (folder / f"{stem}.{suffix}").read_bytes()
+
+
+def test_lfw_has_its_published_counts(shared_data: Path, tmp_path: Path) -> None:
+    for name in ("train.rec", "train.idx", "property"):
+        (tmp_path / name).symlink_to(shared_data / "lfw" / name)
+    pack = FacePack.open(tmp_path)
+    assert (pack.num_images, pack.num_classes) == (10_562, 4_859)
+    assert len(set(pack.labels().tolist())) == 4_859
+
+
+PIECES = st.one_of(st.just(MAGIC_BYTES), st.binary(max_size=9), st.just(MAGIC_BYTES[:3]))
+PAYLOADS = st.lists(st.lists(PIECES, max_size=6).map(b"".join), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payloads=PAYLOADS)
+def test_what_is_written_is_read_wherever_the_magic_lies(tmp_path: Path, payloads: list[bytes]) -> None:
+    rec = write(tmp_path, payloads)
+    for io in IO:
+        with RecordReader(rec, io=io) as reader:
+            assert [reader.read(key) for key in range(len(payloads))] == payloads
+            assert reader.read_many(range(len(payloads))) == payloads
+
+
+@pytest.mark.parametrize("io", IO)
+def test_a_pickled_reader_reads_on(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
+    rec = write(tmp_path, [b"one", b"two" + MAGIC_BYTES, b"three"])
+    with RecordReader(rec, io=io) as reader, pickle.loads(pickle.dumps(reader)) as copy:
+        assert copy.io == io
+        assert [copy.read(key) for key in range(3)] == [reader.read(key) for key in range(3)]
+
+
+def test_a_pickled_reader_notices_that_the_file_changed(tmp_path: Path) -> None:
+    rec = write(tmp_path, [b"one", b"two"])
+    with RecordReader(rec) as reader:
+        state = pickle.dumps(reader)
+    write(tmp_path, [b"one", b"two", b"three"])
+    with pytest.raises(RecordError, match="has changed"):
+        pickle.loads(state)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_processes_read_at_the_same_time(tmp_path: Path) -> None:
+    payloads = [bytes([number]) * (number * 37) for number in range(200)]
+    for io in IO:
+        with RecordReader(write(tmp_path, payloads), io=io) as reader:
+            context = multiprocessing.get_context("fork")
+            receivers = []
+            for shift in range(3):
+                receiver, sender = context.Pipe(duplex=False)
+                keys = [(7 * number + shift) % 200 for number in range(200)]
+                process = context.Process(target=_send_digest, args=(reader, keys, sender))
+                process.start()
+                receivers.append((process, receiver, keys))
+            for process, receiver, keys in receivers:
+                assert receiver.recv() == hashlib.sha256(b"".join(payloads[key] for key in keys)).hexdigest()
+                process.join()
+
+
+def _send_digest(reader: RecordReader, keys: list[int], sender: Any) -> None:
+    sender.send(hashlib.sha256(b"".join(reader.read(key) for key in keys)).hexdigest())
+
+
+@pytest.mark.parametrize("key", [-1, 3, 1 << 40])
+def test_an_unknown_key_is_named(tmp_path: Path, key: int) -> None:
+    with RecordReader(write(tmp_path, [b"a", b"b", b"c"])) as reader:
+        for read in (reader.read, lambda wanted: reader.read_many([0, wanted])):
+            with pytest.raises(RecordError, match=f"no key {key}") as caught:
+                read(key)
+            assert caught.value.key == key
+
+
+@pytest.mark.parametrize("io", IO)
+def test_a_cut_off_file_is_refused_at_every_length(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
+    rec = write(tmp_path, [b"first record", b"", b"second" + MAGIC_BYTES * 2, b"the last one"])
+    content = rec.read_bytes()
+    for length in range(len(content)):
+        rec.write_bytes(content[:length])
+        with pytest.raises(RecordError, match=r"train\.rec: record 3 at byte \d+"):
+            RecordReader(rec, io=io)
+
+
+def test_the_index_of_another_file_is_refused(tmp_path: Path) -> None:
+    rec = write(tmp_path / "one", [bytes(10 + number) for number in range(30)])
+    other = write(tmp_path / "other", [bytes(40 - number) for number in range(30)])
+    shutil.copy(other.with_suffix(".idx"), rec.with_suffix(".idx"))
+    with pytest.raises(RecordError, match=r"train\.idx belongs to another file"):
+        RecordReader(rec)
+
+
+@pytest.mark.parametrize("line", ["1", "1\t2\t3", "one\t0", "1\t-4", "1.5\t0", "0x1\t4", "1\t99999999999999999999"])
+def test_a_malformed_index_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
+    rec = write(tmp_path, [b"a", b"b"])
+    rec.with_suffix(".idx").write_text(f"0\t0\n\n{line}\n")
+    with pytest.raises(DataError, match=r"train\.idx, line 3: "):
+        RecordReader(rec)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("0\t0\n0\t12\n", "key 0 twice"), ("0\t0\n1\t0\n", "0 and 1 one offset")]
+)
+def test_duplicates_in_the_index_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    rec = write(tmp_path, [b"a", b"b"])
+    rec.with_suffix(".idx").write_text(text)
+    with pytest.raises(DataError, match=problem):
+        RecordReader(rec)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingPathError, match=r"train\.rec does not exist"):
+        RecordReader(tmp_path / "train.rec")
+    rec = write(tmp_path, [b"a"])
+    rec.with_suffix(".idx").unlink()
+    with pytest.raises(MissingPathError, match=r"train\.idx does not exist"):
+        RecordReader(rec)
+
+
+def test_the_writer_refuses_what_it_cannot_store(tmp_path: Path) -> None:
+    rec = write(tmp_path, [b"a"])
+    with pytest.raises(DataError, match="exists already"):
+        RecordWriter(rec)
+    with RecordWriter(tmp_path / "new.rec") as writer:
+        writer.write(1, b"a")
+        for key in (1, -1):
+            with pytest.raises(DataError, match=f"key {key} is negative or was written"):
+                writer.write(key, b"b")
+
+
+def test_a_failing_block_leaves_no_files(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="interrupted"):
+        _write_and_fail(tmp_path / "new.rec")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _write_and_fail(rec: Path) -> None:
+    with RecordWriter(rec) as writer:
+        writer.write(0, b"a")
+        raise RuntimeError("interrupted")
+
+
+def part_headers(content: bytes) -> list[tuple[int, int]]:
+    """Place and length of every part, found by walking the file."""
+    parts, place = [], 0
+    while place < len(content):
+        length = int.from_bytes(content[place + 4 : place + 8], "little") & (1 << 29) - 1
+        parts.append((place, length))
+        place += 8 + (length + 3) // 4 * 4
+    return parts
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """The file with one part's magic, length, continuation flag or padding changed, or cut off; never its payload."""
+    place, length = rng.choice(part_headers(content))
+    word = int.from_bytes(content[place + 4 : place + 8], "little")
+    kind = rng.choice(("magic", "bit", "length", "flag", "padding", "cut"))
+    changed = bytearray(content)
+    if kind == "magic":
+        changed[place + rng.randrange(4)] ^= 1 << rng.randrange(8)
+    elif kind == "padding" and length % 4:
+        changed[place + 8 + length + rng.randrange(-length % 4)] ^= 1 << rng.randrange(8)
+    elif kind == "cut":
+        del changed[rng.randrange(len(content)) :]
+    else:
+        new_word = word ^ 1 << rng.randrange(32)
+        if kind == "length":
+            new_word = word >> 29 << 29 | max(0, length + rng.choice((-40, -8, -4, 4, 8, 12, 400)))
+        elif kind == "flag":
+            new_word = word ^ rng.randrange(1, 8) << 29
+        changed[place + 4 : place + 8] = new_word.to_bytes(4, "little")
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("io", IO)
+def test_damage_is_reported_with_key_and_offset_or_harmless(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
+    rng = random.Random(11)
+    payloads = [rng.randbytes(rng.randrange(60)) for _ in range(12)]
+    payloads[4] = MAGIC_BYTES + payloads[4] + MAGIC_BYTES
+    payloads[7] = bytes(8) + MAGIC_BYTES + b"middle.." + MAGIC_BYTES + b"x"
+    rec = write(tmp_path, payloads)
+    content = rec.read_bytes()
+    num_reported = 0
+    for _ in range(400):
+        rec.write_bytes(damage(content, rng))
+        reader = attempt(lambda: RecordReader(rec, io=io))
+        if isinstance(reader, RecordError):
+            assert reader.key is not None
+            assert reader.offset is not None
+            num_reported += 1
+            continue
+        with reader:
+            for key, payload in enumerate(payloads):
+                found = attempt(lambda: reader.read(key))  # noqa: B023 - called at once
+                if isinstance(found, RecordError):
+                    assert (found.key, found.offset) == (key, reader.offset_of(key))
+                    assert f"record {key} at byte {found.offset}" in str(found)
+                    num_reported += 1
+                    continue
+                # A length that grows into its own padding is the one damage that the format cannot show.
+                assert found.rstrip(b"\0") == payload.rstrip(b"\0")
+                assert 0 <= len(found) - len(payload) < 4
+    assert num_reported > 300
+
+
+def attempt(read: Callable[[], Any]) -> Any:
+    """What ``read`` gives, or the error that it raises for damaged records."""
+    try:
+        return read()
+    except RecordError as error:
+        return error
