@@ -79,10 +79,15 @@ def test_a_folder_that_exists_is_never_written_over(tmp_path: Path) -> None:
 
 def test_a_folder_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     final = tmp_path / "x"
-    with pytest.raises(OSError, match="not empty"), atomic_folder(final) as partial:
-        (partial / "a").write_text("new")
-        final.mkdir()
-        (final / "a").write_text("other")
+
+    def race() -> None:
+        with atomic_folder(final) as partial:
+            (partial / "a").write_text("new")
+            final.mkdir()
+            (final / "a").write_text("other")
+
+    with pytest.raises(OSError, match="not empty"):
+        race()
     assert (final / "a").read_text() == "other"
     assert list(tmp_path.iterdir()) == [final]
 
