@@ -87,7 +87,7 @@ def test_a_broken_step_leaves_the_weights_and_is_named(clip: float) -> None:
 def test_a_fused_optimiser_leaves_out_an_update_that_found_inf_flags() -> None:
     # The contract of torch that the step relies on where asking the device would cost time.
     weight = nn.Parameter(torch.ones(4))
-    optimizer: Any = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+    optimizer: Any = torch.optim.SGD([weight], lr=0.1, fused=True)
     weight.grad = torch.full((4,), float("nan"))
     optimizer.found_inf = torch.ones(())
     optimizer.step()
