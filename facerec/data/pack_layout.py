@@ -112,8 +112,8 @@ def find_layout(reader: RecordReader) -> Layout:
     if header.flag < 2 or len(header.image):
         return flat
     told_end, told_total = float(header.labels[0]), float(header.labels[1])
-    # Beyond 2^24 the header is rounded, and the index alone is right.
-    is_exact = max(told_end, told_total) < EXACT_FLOAT
+    # Beyond 2^24 the header is rounded, and the index alone is right; a short index proves any such header wrong.
+    is_exact = len(reader) < EXACT_FLOAT or max(told_end, told_total) < EXACT_FLOAT
     stop = int(reader.keys.searchsorted(told_end)) if is_exact else _first_without_image(reader)
     if is_exact:
         _check_header(reader, told_end, told_total, stop)

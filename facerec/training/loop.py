@@ -96,7 +96,9 @@ def _train_epoch(session: Session, interrupt: Interrupt) -> None:
             session.recent_keys.append((session.global_step, batch.keys_B.tolist()))
             is_last = session.step_in_epoch + 1 == loader.steps_per_epoch
             is_told = (session.global_step + 1) % config.logging.print_freq == 0 or is_last
-            if (is_told or session.device.type == "cpu") and step.is_broken():
+            is_saved = is_last or _save_is_due(session) or interrupt.requested
+            # A checkpoint waits for the device anyway, and must not hide updates that were left out.
+            if (is_told or is_saved or session.device.type == "cpu") and step.is_broken():
                 raise _not_finite(session, lr)
             for means in (window, session.epoch_means):
                 means.add(loss, logits_BC, labels_B)
@@ -105,9 +107,12 @@ def _train_epoch(session: Session, interrupt: Interrupt) -> None:
             progress.advance()
             if is_told:
                 _tell_window(session, window, stopwatch, lr, progress)
-            if is_last or _save_is_due(session) or interrupt.requested:
+            # Asked once, so that a signal that comes after it waits for the next step, which is saved.
+            is_asked = interrupt.requested
+            if is_saved or is_asked:
                 save(session)
-            _stop_if_asked(session, interrupt)
+            if is_asked:
+                _stop_if_asked(session, interrupt)
 
 
 def _advance(session: Session) -> None:
@@ -119,7 +124,7 @@ def _advance(session: Session) -> None:
 
 def _save_is_due(session: Session) -> bool:
     every = session.config.checkpoint.every_steps
-    return every > 0 and session.global_step % every == 0
+    return every > 0 and (session.global_step + 1) % every == 0
 
 
 def _tell_window(session: Session, means: RunningMeans, stopwatch: Stopwatch, lr: float, progress: Progress) -> None:
