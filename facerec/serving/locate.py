@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from facerec.errors import MissingPathError, TrackingError
@@ -29,15 +31,27 @@ def locate_model(model: str) -> Path:
     return _fetch(model)
 
 
+@contextmanager
+def _short_patience() -> Iterator[None]:
+    """MLflow would wait for many minutes for a dead server; what the user has set counts more."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
 def _fetch(uri: str) -> Path:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     import mlflow
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
     try:
-        fetched = mlflow.artifacts.download_artifacts(artifact_uri=uri)
+        with _short_patience():
+            fetched = mlflow.artifacts.download_artifacts(artifact_uri=uri)
     except RequestException as error:
         raise TrackingError(f"the tracking store does not answer for {uri}; check MLFLOW_TRACKING_URI") from error
     except (MlflowException, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,20 +53,20 @@ def test_an_address_is_fetched_and_a_bare_run_means_its_best(
 def test_an_artifact_comes_from_the_store_and_an_unknown_run_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import mlflow
+    from mlflow import MlflowClient
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'm.db'}")
-    try:
-        experiment = mlflow.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
-        with mlflow.start_run(experiment_id=experiment) as run:
-            mlflow.log_text("weights", "checkpoints/best/model.txt")
-        found = locate_model(f"runs:/{run.info.run_id}")
-        assert (found / "model.txt").read_text() == "weights"
-        with pytest.raises(MissingPathError, match=r"runs:/0123456789abcdef\S* cannot be fetched from sqlite"):
-            locate_model("runs:/0123456789abcdef0123456789abcdef")
-    finally:
-        mlflow.set_tracking_uri(before)
+    # By the environment, not by mlflow.set_tracking_uri, which would stay set for the tests that follow.
+    uri = f"sqlite:///{tmp_path / 'm.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "weights", "checkpoints/best/model.txt")
+    found = locate_model(f"runs:/{run_id}")
+    assert (found / "model.txt").read_text() == "weights"
+    with pytest.raises(MissingPathError, match=r"runs:/0123456789abcdef\S* cannot be fetched from sqlite"):
+        locate_model("runs:/0123456789abcdef0123456789abcdef")
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
 
 
 def test_a_store_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
