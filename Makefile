@@ -1,11 +1,13 @@
 # make demo: train on faces, verify on people never seen, track in MLflow.   make test: lint and tests.
+# make test-mxnet: our record reader against the retired mxnet, in an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MXNET_VENV ?= .venv-mxnet
 CONFIG ?= configs/demo.yaml
 MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 
-.PHONY: demo test lint env
+.PHONY: demo test test-mxnet lint env
 .DELETE_ON_ERROR:
 
 env: $(VENV)/installed
@@ -29,3 +31,12 @@ lint: env
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+
+# mxnet 1.9.1 needs numpy 1, so it cannot live in the main environment.
+$(MXNET_VENV)/installed: pyproject.toml $(VENV)/installed
+	test -x $(MXNET_VENV)/bin/python || $(PYTHON) -m venv $(MXNET_VENV)
+	$(BIN)/uv pip install --quiet --python $(MXNET_VENV)/bin/python -e '.[mxnet,test]'
+	touch $@
+
+test-mxnet: $(MXNET_VENV)/installed
+	$(MXNET_VENV)/bin/python -m pytest tests/mxnet_parity tests/data/test_mxnet_reader.py
