@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
+
+from facerec.process import host_name, is_same_process, pid_namespace, process_started
 
 __all__ = [
     "HEARTBEAT_TAG",
@@ -28,7 +29,6 @@ REASON_TAG = "facerec.status_reason"
 _PROCESS_STARTED_TAG = "facerec.process_started"
 _NAMESPACE_TAG = "facerec.pid_namespace"
 
-_CLOCK_TOLERANCE_S = 5.0
 _SILENCE_S = 600.0
 
 
@@ -37,21 +37,14 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def host_name() -> str:
-    """The name of this machine."""
-    return socket.gethostname()
-
-
 def identity_tags() -> dict[str, str]:
     """Tags by which `is_gone` recognises this process later."""
-    import psutil
-
     return {
         HOST_TAG: host_name(),
         PID_TAG: str(os.getpid()),
         STARTED_TAG: utc_now(),
-        _PROCESS_STARTED_TAG: f"{psutil.Process().create_time():.2f}",
-        _NAMESPACE_TAG: _pid_namespace(),
+        _PROCESS_STARTED_TAG: process_started(),
+        _NAMESPACE_TAG: pid_namespace(),
     }
 
 
@@ -64,10 +57,10 @@ def is_gone(tags: Mapping[str, str]) -> bool:
     pid = tags.get(PID_TAG, "")
     if tags.get(HOST_TAG) != host_name() or not pid.isdigit():
         return False
-    if tags.get(_NAMESPACE_TAG, "") != _pid_namespace():
+    if tags.get(_NAMESPACE_TAG, "") != pid_namespace():
         sign = last_sign(tags)
         return sign is not None and (datetime.now(UTC) - sign).total_seconds() > _SILENCE_S
-    return not _is_same_process(int(pid), tags.get(_PROCESS_STARTED_TAG, ""))
+    return not is_same_process(int(pid), tags.get(_PROCESS_STARTED_TAG, ""))
 
 
 def last_sign(tags: Mapping[str, str]) -> datetime | None:
@@ -79,25 +72,3 @@ def last_sign(tags: Mapping[str, str]) -> datetime | None:
             continue
         return sign if sign.tzinfo else sign.replace(tzinfo=UTC)
     return None
-
-
-def _is_same_process(pid: int, started: str) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return not started or abs(process.create_time() - float(started)) <= _CLOCK_TOLERANCE_S
-    except psutil.NoSuchProcess:
-        return False
-    except (psutil.AccessDenied, ValueError):
-        return True
-
-
-def _pid_namespace() -> str:
-    # Containers with the same host name do not see each other's processes; systems without namespaces have one.
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""

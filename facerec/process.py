@@ -1,0 +1,45 @@
+"""Which process something belongs to, and whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+__all__ = ["host_name", "is_same_process", "pid_namespace", "process_started"]
+
+_CLOCK_TOLERANCE_S = 5.0
+
+
+def host_name() -> str:
+    """The name of this machine."""
+    return socket.gethostname()
+
+
+def process_started() -> str:
+    """When this process began, in seconds since 1970; with the process number it names the process for good."""
+    import psutil
+
+    return f"{psutil.Process().create_time():.2f}"
+
+
+def pid_namespace() -> str:
+    """What distinguishes containers on one machine, which do not see each other's processes; empty where unknown."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def is_same_process(pid: int, started: str) -> bool:
+    """Whether the process of that number lives and, where ``started`` is known, began then."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return not started or abs(process.create_time() - float(started)) <= _CLOCK_TOLERANCE_S
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.AccessDenied, ValueError):
+        return True
