@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from facerec.patience import limit_patience
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -19,8 +21,6 @@ __all__ = ["connect", "fail_fast", "is_refusal", "reason", "resolve_tracking_uri
 
 _log = logging.getLogger(__name__)
 
-# One attempt and no more: MLflow repeats writes blindly, and ours are repeated only after a look at the store.
-_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _REFUSALS = {
     "ALREADY_EXISTS",
     "BAD_REQUEST",
@@ -59,19 +59,11 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def fail_fast() -> Callable[[], None]:
-    """Make MLflow's HTTP client give up soon, except where the user has set a value; returns what undoes it.
+    """Let MLflow try once and no more, except where the user has set a value; returns what undoes it.
 
-    MLflow's own defaults let one call to a dead server take a quarter of an hour.
+    MLflow repeats writes blindly, and ours are repeated only after a look at the store.
     """
-    added = {name: value for name, value in _IMPATIENCE.items() if name not in os.environ}
-    os.environ.update(added)
-
-    def undo() -> None:
-        for name, value in added.items():
-            if os.environ.get(name) == value:
-                del os.environ[name]
-
-    return undo
+    return limit_patience(retries=0)
 
 
 def connect(uri: str) -> MlflowClient:
