@@ -9,7 +9,7 @@ from typing import Self
 
 from facerec.errors import FacerecError
 
-__all__ = ["Interrupt", "TrainingInterrupted"]
+__all__ = ["Interrupt", "TrainingInterrupted", "TrainingStopped"]
 
 
 class TrainingInterrupted(FacerecError):  # noqa: N818 - a stop on request is no error of the work
@@ -19,6 +19,10 @@ class TrainingInterrupted(FacerecError):  # noqa: N818 - a stop on request is no
         super().__init__(message)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+class TrainingStopped(FacerecError):  # noqa: N818 - no error either
+    """Whoever watches the evaluations has seen enough; the run counts as killed."""
 
 
 class Interrupt:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from facerec.config.schema import Config
 from facerec.data.loader import Batch
 from facerec.errors import TrainingError
-from facerec.training.interrupt import Interrupt, TrainingInterrupted
+from facerec.training.history import Evaluation
+from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
 from facerec.training.optim import learning_rate, set_learning_rate
 from facerec.training.progress import Progress, Stopwatch, log_to
 from facerec.training.record import TrainResult, conclude, record_epoch
@@ -18,22 +19,34 @@ from facerec.training.run_folder import lock_run
 from facerec.training.session import Session, describe_run, open_session, save, write_run_files
 from facerec.training.step import RunningMeans
 from facerec.training.tracker import RunStatus, Tracker
+from facerec.training.warm import WarmData
 
 __all__ = ["train"]
 
 LOGGER = logging.getLogger("facerec")
 
 
-def train(config: Config, *, tracker: Tracker) -> TrainResult:
+def train(
+    config: Config,
+    *,
+    tracker: Tracker,
+    on_evaluation: Callable[[Evaluation], None] | None = None,
+    data: WarmData | None = None,
+) -> TrainResult:
     """Train as the configuration says; with ``training.resume``, go on where a run stopped.
+
+    ``on_evaluation`` is told of every evaluation and may stop the training by raising `TrainingStopped`. ``data``
+    keeps the pack and the pair sets open for the next training of this process.
 
     Raises:
         TrainingInterrupted: a signal asked to stop; a checkpoint has been saved.
+        TrainingStopped: ``on_evaluation`` has raised it.
         TrainingError: the loss or a gradient is not finite.
         FacerecError: data, device, checkpoint or configuration cannot be used.
     """
     with Interrupt() as interrupt:
-        session = open_session(config, tracker)
+        session = open_session(config, tracker, data=data)
+        session.on_evaluation = on_evaluation
         with lock_run(session.run_folder), log_to(session.log_folder / "train.log"):
             write_run_files(session)
             tracker.start(describe_run(session))
@@ -44,7 +57,7 @@ def train(config: Config, *, tracker: Tracker) -> TrainResult:
                 _run(session, interrupt)
                 result = conclude(session)
                 status = "FINISHED"
-            except (TrainingInterrupted, KeyboardInterrupt) as stop:
+            except (TrainingInterrupted, TrainingStopped, KeyboardInterrupt) as stop:
                 status, reason = "KILLED", str(stop) or "stopped from the keyboard"
                 raise
             except BaseException as error:

@@ -55,6 +55,8 @@ def record_epoch(session: Session) -> Evaluation:
     if session.judgement.best is evaluation:
         mark(session.run_folder, "best", (session.run_folder / "last").resolve())
     _tell(session, evaluation)
+    if session.on_evaluation is not None:
+        session.on_evaluation(evaluation)
     return evaluation
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from facerec.config.schema import Config
 from facerec.data.loader import TrainLoader, build_train_loader
 from facerec.data.pairs import PairSet
 from facerec.errors import CheckpointError
-from facerec.evaluation.suites import find_pair_sets, resolve_monitor
+from facerec.evaluation.suites import resolve_monitor
 from facerec.fsio import atomic_write_text
 from facerec.models.build import FaceModel, build_model
 from facerec.models.device import Precision, choose_precision, resolve_device
@@ -30,6 +31,7 @@ from facerec.training.resume import check_resumable
 from facerec.training.run_folder import checkpoint_to_resume, create_run_folder
 from facerec.training.step import RunningMeans, TrainStep
 from facerec.training.tracker import DatasetDescription, RunDescription, Tracker
+from facerec.training.warm import WarmData
 
 __all__ = ["Session", "open_session", "save"]
 
@@ -63,6 +65,8 @@ class Session:
     """Record keys of the newest batches, to name the one that broke the loss."""
     skipped_records: int = 0
     images_per_s: list[float] = field(default_factory=list)
+    on_evaluation: Callable[[Evaluation], None] | None = None
+    """Told of every new evaluation; it may raise `TrainingStopped`."""
 
     @property
     def log_folder(self) -> Path:
@@ -89,8 +93,10 @@ class Session:
         return self.epoch >= training.epochs or stop
 
 
-def open_session(config: Config, tracker: Tracker) -> Session:
+def open_session(config: Config, tracker: Tracker, *, data: WarmData | None = None) -> Session:
     """Build everything, and continue where a checkpoint stopped when the configuration asks for it.
+
+    ``data`` holds what earlier trainings of this process have opened.
 
     Raises:
         FacerecError: the data, the device or the checkpoint cannot be used; nothing has been written then.
@@ -101,9 +107,10 @@ def open_session(config: Config, tracker: Tracker) -> Session:
     if config.training.resume:
         checkpoint = checkpoint_to_resume(config.training.resume, save_dir=Path(config.checkpoint.save_dir))
     state = read_state(checkpoint) if checkpoint else None
-    pair_sets = find_pair_sets(config)
+    data = data or WarmData()
+    pair_sets = data.pair_sets(config)
     monitor = resolve_monitor(config.training.monitor, [pairs.name for pairs in pair_sets]) if pair_sets else ""
-    loader = build_train_loader(config, pin_memory=device.type == "cuda")
+    loader = build_train_loader(config, pack=data.pack(config), pin_memory=device.type == "cuda")
     try:
         seed_everything(config.seed)
         model = build_model(config, num_classes=loader.num_classes)
