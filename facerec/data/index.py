@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ __all__ = ["NO_RECORD_FOLLOWS", "RecordIndex", "open_index"]
 NO_RECORD_FOLLOWS = (1 << 63) - 1
 """What `RecordIndex.following` says of the record that lies last."""
 
-_VERSION = 2
+_VERSION = 3
 _HEADER = 16
 """Leading columns of the table; the first row has the fields below there, the other rows have zeros."""
 _STAMP, _SAMPLE, _CHECKSUM, _SHAPE, _DIGEST = slice(0, 4), 4, 5, slice(6, 8), slice(8, 12)
@@ -204,9 +205,11 @@ def _write_cache(cache: Path, table: NDArray[np.int64]) -> None:
 
 
 def _checksum(table: NDArray[np.int64]) -> int:
-    """Of 512 columns spread over the table. It guards against a torn copy, not against malice."""
-    places = np.linspace(_HEADER, table.shape[1] - 1, 512).astype(np.int64)
-    return _short(hashlib.sha256(table[:, places].tobytes()).digest())
+    """Of every column behind the header, a gigabyte in a quarter of a second. It guards against damage, not malice."""
+    checksum = 0
+    for row in table:
+        checksum = zlib.crc32(row[_HEADER:].data, checksum)
+    return checksum
 
 
 def _short(digest: bytes) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "Span",
     "check_what_follows",
     "find_parts",
+    "starts_record",
     "unpack_header",
 ]
 
@@ -108,9 +109,14 @@ def check_what_follows(fetch: Fetch, spans: Sequence[Span], end: int, *, limit: 
     """
     if end == limit:
         return
-    header = fetch(end, HEADER_BYTES)
-    magic, word = unpack_header(header) if len(header) == HEADER_BYTES else (0, 0)
-    if magic != MAGIC or word >> LENGTH_BITS not in (WHOLE, FIRST):
+    if not starts_record(fetch, end):
         raise RecordFault(f"is damaged: at byte {end}, where it ends, no other record starts")
     if any(aligned_magics(fetch(begin, stop - begin)) for begin, stop in spans):
         raise RecordFault("is damaged: its length reaches into another record")
+
+
+def starts_record(fetch: Fetch, place: int) -> bool:
+    """Whether a whole record or a first part has its header at ``place``."""
+    header = fetch(place, HEADER_BYTES)
+    magic, word = unpack_header(header) if len(header) == HEADER_BYTES else (0, 0)
+    return magic == MAGIC and word >> LENGTH_BITS in (WHOLE, FIRST)

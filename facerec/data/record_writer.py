@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,7 +40,9 @@ class RecordWriter:
         self._rec = open(self._partial[0], "wb")  # noqa: SIM115 - closed by close()
         self._idx = open(self._partial[1], "w", encoding="ascii", newline="\n")  # noqa: SIM115
         self._offset = 0
-        self._keys: set[int] = set()
+        self._keys = array("q")
+        self._known: set[int] | None = None
+        """The keys once more, as soon as one does not ascend: a set takes ten times the memory."""
 
     def write(self, key: int, payload: bytes) -> int:
         """Append one record; returns its offset.
@@ -47,7 +50,7 @@ class RecordWriter:
         Raises:
             DataError: the key is negative or was used already, or the payload has 2^29 bytes or more.
         """
-        if key < 0 or key in self._keys:
+        if key < 0 or self._is_known(key):
             raise DataError(f"{self._rec_path}: key {key} is negative or was written already")
         if len(payload) >= 1 << LENGTH_BITS:
             raise DataError(f"{self._rec_path}: record {key} has {len(payload)} bytes; at most 2^29 - 1 fit")
@@ -59,7 +62,9 @@ class RecordWriter:
             begin = cut + 4
         self._write_part(3 if cuts else 0, payload[begin:])
         self._idx.write(f"{key}\t{start}\n")
-        self._keys.add(key)
+        self._keys.append(key)
+        if self._known is not None:
+            self._known.add(key)
         return start
 
     def close(self) -> None:
@@ -91,6 +96,13 @@ class RecordWriter:
             self.close()
         else:
             self.abandon()
+
+    def _is_known(self, key: int) -> bool:
+        if self._known is None:
+            if not self._keys or key > self._keys[-1]:
+                return False
+            self._known = set(self._keys)
+        return key in self._known
 
     def _write_part(self, flag: int, part: bytes) -> None:
         padding = -len(part) % 4

@@ -7,6 +7,7 @@ Source: dmlc-core ``src/recordio.cc``.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterable
@@ -19,7 +20,15 @@ from numpy.typing import NDArray
 
 from facerec.data.image_record import ImageRecord, build_image_record, parse_image_record
 from facerec.data.index import open_index
-from facerec.data.record_parts import HEADER_BYTES, PADDING, RecordFault, check_what_follows, find_parts, unpack_header
+from facerec.data.record_parts import (
+    HEADER_BYTES,
+    PADDING,
+    RecordFault,
+    check_what_follows,
+    find_parts,
+    starts_record,
+    unpack_header,
+)
 from facerec.data.record_writer import MAGIC, MAGIC_BYTES, RecordWriter
 from facerec.errors import MissingPathError, RecordError
 
@@ -179,11 +188,18 @@ class RecordReader:
     def _read_slowly(self, position: int) -> bytes:
         offset, limit = self._offset_at[position], min(self._following_at[position], self.size)
         try:
-            spans, end = find_parts(self._fetch, offset, limit=limit, size=self.size)
-            check_what_follows(self._fetch, spans, end, limit=limit)
-            return MAGIC_BYTES.join([self._fetch(begin, stop - begin) for begin, stop in spans])
+            return self._joined(offset, limit)
         except RecordFault as fault:
+            # Where no record starts at the limit, the index is wrong about the next record, not this one about its end.
+            if limit < self.size and not starts_record(self._fetch, limit):
+                with contextlib.suppress(RecordFault):
+                    return self._joined(offset, self.size)
             raise self._error(position, str(fault)) from fault
+
+    def _joined(self, offset: int, limit: int) -> bytes:
+        spans, end = find_parts(self._fetch, offset, limit=limit, size=self.size)
+        check_what_follows(self._fetch, spans, end, limit=limit)
+        return MAGIC_BYTES.join([self._fetch(begin, stop - begin) for begin, stop in spans])
 
     def first_words(self, offsets: NDArray[np.int64], count: int) -> NDArray[np.uint32]:
         """The first 32-bit words of many records at once, unchecked: magic, flag and length, and then the payload.

@@ -99,6 +99,23 @@ def test_a_damaged_cache_is_replaced(tmp_path: Path, kind: str) -> None:
     assert rows_of(open_index(path)) == ROWS
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_one_wrong_bit_anywhere_in_the_cache_is_noticed(tmp_path: Path, ordered: bool) -> None:
+    rows = ROWS if ordered else [(key, 12 * (1999 - key)) for key in range(2000)]
+    path = write_index(tmp_path, rows)
+    expected = open_index(path).following.tolist()
+    cache = tmp_path / "train.idx.cache"
+    content = cache.read_bytes()
+    for place in range(0, len(content), 997):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        cache.unlink()
+        cache.write_bytes(damaged)
+        index = open_index(path)
+        assert rows_of(index) == rows
+        assert index.following.tolist() == expected
+
+
 def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,26 @@ def test_duplicates_in_the_index_are_refused(tmp_path: Path, text: str, problem:
         RecordReader(rec)
 
 
+@pytest.mark.parametrize("io", IO)
+@pytest.mark.parametrize("shift", [-16, -4, 4, 16])
+def test_a_wrong_line_of_the_index_costs_its_own_record_alone(
+    tmp_path: Path, io: Literal["mmap", "pread"], shift: int
+) -> None:
+    payloads = [bytes([number]) * 30 + MAGIC_BYTES * (number % 2) + b"\1" * 40 for number in range(12)]
+    path = write(tmp_path, payloads)
+    lines = path.with_suffix(".idx").read_text().splitlines()
+    key, offset = map(int, lines[6].split("\t"))
+    lines[6] = f"{key}\t{offset + shift}"
+    path.with_suffix(".idx").write_text("\n".join(lines) + "\n")
+    with RecordReader(path, io=io) as reader:
+        for other in range(12):
+            if other != 6:
+                assert reader.read(other) == payloads[other]
+        with pytest.raises(RecordError) as caught:
+            reader.read(6)
+    assert (caught.value.key, caught.value.offset) == (6, offset + shift)
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError, match=r"train\.rec does not exist"):
         RecordReader(tmp_path / "train.rec")
