@@ -65,6 +65,12 @@ def _check_training(config: Config) -> Iterator[Problem]:
         )
     if training.scheduler == "multistep" and list(training.milestones) != sorted(set(training.milestones)):
         yield "training.milestones", "must rise strictly, such as [10, 18, 22]"
+    yield from _check_speed(config)
+    if training.freeze_backbone_epochs >= training.epochs:
+        yield (
+            "training.freeze_backbone_epochs",
+            f"{training.freeze_backbone_epochs} leaves no epoch of {training.epochs} in which the backbone learns",
+        )
     if training.min_lr > training.lr:
         yield "training.min_lr", f"{training.min_lr:g} is above training.lr ({training.lr:g})"
     if training.early_stop and not config.bin_files and training.monitor != "train/loss":
@@ -72,6 +78,21 @@ def _check_training(config: Config) -> Iterator[Problem]:
             "training.early_stop",
             "needs something to watch: set eval.bin_file, or training.monitor: train/loss with mode: min",
         )
+
+
+def _check_speed(config: Config) -> Iterator[Problem]:
+    training, batch = config.training, config.data.batch_size
+    parts = training.accumulation_steps
+    if batch % parts:
+        yield "training.accumulation_steps", f"{parts} does not divide data.batch_size ({batch}) into equal parts"
+    if parts > 1 and training.compile in ("reduce-overhead", "max-autotune"):
+        yield (
+            "training.compile",
+            f"'{training.compile}' replays CUDA graphs, which do not accumulate gradients; use default or "
+            "max-autotune-no-cudagraphs, or training.accumulation_steps: 1",
+        )
+    if training.data_parallel and training.compile is not False:
+        yield "training.data_parallel", "cannot be compiled; start one process per GPU with --nproc instead"
 
 
 def _check_evaluation(config: Config) -> Iterator[Problem]:

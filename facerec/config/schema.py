@@ -37,6 +37,7 @@ PositiveInt = Annotated[int, Ge(1)]
 NaturalInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0.0)]
 NonNegativeFloat = Annotated[float, Ge(0.0)]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,21 +231,41 @@ class TrainingConfig:
     nesterov: bool = True
     """SGD only: Nesterov's form of the momentum."""
     weight_decay: NonNegativeFloat = 5e-4
-    """Weight decay on all weights, head included."""
-    scheduler: Literal["multistep", "cosine", "linear", "constant"] = "cosine"
+    """Weight decay on all weights, head included, but for those that `no_decay` names."""
+    no_decay: tuple[Literal["norm", "bias", "vector"], ...] = ()
+    """Weights without decay: of normalisation layers, biases, or all of one dimension (both, and PReLU and scales)."""
+    lr_reference_batch: PositiveInt | None = None
+    """Batch that `lr` is meant for: the rates are multiplied by the batch of all processes over it; null leaves them."""
+    backbone_lr_factor: PositiveFloat = 1.0
+    """Factor on the learning rate of the backbone, for fine-tuning with a new head."""
+    freeze_backbone_epochs: NaturalInt = 0
+    """First epochs in which only the head learns; the backbone is then as in evaluation, its statistics included."""
+    scheduler: Literal["multistep", "cosine", "linear", "polynomial", "constant"] = "cosine"
     """Course of the learning rate after the warm-up."""
     milestones: tuple[PositiveInt, ...] = (10, 18, 22)
     """multistep only: epochs after which the learning rate is multiplied by `gamma`."""
     gamma: Annotated[float, Gt(0.0), Le(1.0)] = 0.1
     """multistep only: the factor at each milestone."""
     min_lr: NonNegativeFloat = 0.0
-    """cosine and linear only: learning rate at the end."""
+    """cosine, linear and polynomial only: learning rate at the end."""
+    power: PositiveFloat = 2.0
+    """polynomial only: exponent of the part of the training that is left."""
     warmup_epochs: NonNegativeFloat = 0.0
     """Epochs, fractions allowed, in which the learning rate rises linearly, step by step."""
     amp: bool = True
     """Mixed precision: bfloat16 where the hardware has it, else float16 with a loss scaler on CUDA, else none."""
     amp_init_scale: PositiveFloat = 128.0
     """First loss scale of the float16 scaler; bfloat16 needs none."""
+    compile: bool | CompileMode = False
+    """Compile the backbone, with a mode of torch.compile if one is named; true means `default`."""
+    tf32: bool = False
+    """Let CUDA round the factors of float32 products to TF32, in the head too; evaluation never does."""
+    accumulation_steps: PositiveInt = 1
+    """Equal parts in which a batch is computed, one after the other, to save memory; the update stays one."""
+    ema_decay: Annotated[float, Gt(0.0), Lt(1.0)] | None = None
+    """Also keep a moving average of the weights with this decay; it is what is verified and saved as the model."""
+    sync_bn: bool = False
+    """Batch normalisation over the batch of all processes, instead of each process's own."""
     grad_clip_norm: NonNegativeFloat = 5.0
     """Largest norm of the gradient over all weights; 0 does not clip."""
     resume: bool | str = False
@@ -260,7 +281,7 @@ class TrainingConfig:
     min_delta: NonNegativeFloat = 0.0
     """Smallest change of `monitor` that counts as an improvement."""
     data_parallel: bool = False
-    """Spread a batch over all GPUs of one process; for speed start one process per GPU instead."""
+    """Spread a batch over all GPUs of one process; `--nproc`, one process per GPU, is faster and replaces it."""
 
 
 @dataclass(frozen=True, kw_only=True)
