@@ -12,7 +12,7 @@ import yaml
 
 from facerec.config.checks import check
 from facerec.config.schema import Config
-from facerec.config.validate import adapter_of, copy_plain, describe_problems, validate
+from facerec.config.validate import PathProblem, adapter_of, copy_plain, describe_problems, validate
 from facerec.config.yamlio import KeyPath, parse_scalar, read_yaml
 from facerec.errors import ConfigError, MissingPathError, near_match
 
@@ -22,11 +22,13 @@ __all__ = [
     "config_to_dict",
     "dump_yaml",
     "find_config",
+    "find_problems",
     "flatten",
     "json_schema",
     "known_keys",
     "load_config",
     "split_overrides",
+    "unknown_config_key",
 ]
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -70,14 +72,20 @@ def config_from_dict(
     Raises:
         ConfigError: see `load_config`.
     """
-    problems: list[tuple[KeyPath, str]] = []
+    problems: list[PathProblem] = []
     data, override_paths = apply_overrides(data, overrides, problems)
-    config, found = validate(Config, data, unknown_key=_unknown_key)
+    config, found = find_problems(data)
     problems += found
-    problems += [(tuple(path.split(".")), sentence) for path, sentence in check(config)]
     if problems:
         raise ConfigError(describe_problems(problems, lines=lines or {}, override_paths=override_paths, source=source))
     return config
+
+
+def find_problems(data: dict[str, Any]) -> tuple[Config, list[PathProblem]]:
+    """The configuration of plain data, and everything that is wrong with it; wrong keys count as absent."""
+    config, problems = validate(Config, data, unknown_key=unknown_config_key)
+    problems += [(tuple(path.split(".")), sentence) for path, sentence in check(config)]
+    return config, problems
 
 
 def apply_overrides(
@@ -148,7 +156,8 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _unknown_key(path: KeyPath) -> str:
+def unknown_config_key(path: KeyPath) -> str:
+    """What to say of a key that no configuration has."""
     dotted = ".".join(map(str, path))
     keys = known_keys()
     sections = sorted({key.rsplit(".", 1)[0] for key in keys if "." in key})
