@@ -1,13 +1,17 @@
 # make demo: train on faces, verify on people never seen, track in MLflow.   make test: lint and tests.
+# make test-slow: the tests that take longer: kills, servers, databases, a browser.
 # make test-mxnet: our record reader against the retired mxnet, in an environment of its own.
+# make test-lowest: the tests on the oldest versions that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MXNET_VENV ?= .venv-mxnet
+LOWEST_VENV ?= .venv-lowest
+PYTEST := python -m pytest -n auto --dist loadgroup
 CONFIG ?= configs/demo.yaml
 MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 
-.PHONY: demo test test-mxnet lint env
+.PHONY: demo test test-slow test-mxnet test-lowest lint env
 .DELETE_ON_ERROR:
 
 env: $(VENV)/installed
@@ -30,7 +34,10 @@ lint: env
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-slow: env
+	$(BIN)/$(PYTEST) -m slow
 
 # mxnet 1.9.1 needs numpy 1, so it cannot live in the main environment.
 $(MXNET_VENV)/installed: pyproject.toml $(VENV)/installed
@@ -40,3 +47,11 @@ $(MXNET_VENV)/installed: pyproject.toml $(VENV)/installed
 
 test-mxnet: $(MXNET_VENV)/installed
 	$(MXNET_VENV)/bin/python -m pytest tests/mxnet_parity tests/data/test_mxnet_reader.py
+
+$(LOWEST_VENV)/installed: pyproject.toml $(VENV)/installed
+	test -x $(LOWEST_VENV)/bin/python || $(PYTHON) -m venv $(LOWEST_VENV)
+	$(BIN)/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct -e '.[demo,tensorboard,test]'
+	touch $@
+
+test-lowest: $(LOWEST_VENV)/installed
+	$(LOWEST_VENV)/bin/$(PYTEST)
