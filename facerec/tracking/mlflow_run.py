@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEY_TAG",
+    "MAX_DIGEST_CHARS",
     "RESUMED_TAG",
     "SESSION_TAG",
     "open_run",
@@ -38,7 +39,7 @@ RESUMED_TAG = "facerec.resumed_from"
 _BATCH = 100
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")
-_MAX_DIGEST_CHARS = 36
+MAX_DIGEST_CHARS = 36
 
 T = TypeVar("T")
 
@@ -203,7 +204,7 @@ def _send_datasets(client: MlflowClient, run_id: str, datasets: Sequence[Mapping
         DatasetInput(
             dataset=Dataset(
                 name=data["name"],
-                digest=data["digest"][:_MAX_DIGEST_CHARS],
+                digest=data["digest"][:MAX_DIGEST_CHARS],
                 source_type="local",
                 source=json.dumps({"uri": data["source"], "digest": data["digest"]}),
                 profile=json.dumps(data["facts"]),
