@@ -1,0 +1,1 @@
+"""Making packs: from folders of photographs, from drawings, and from other packs."""
