@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from facerec.config.schema import Config
+from facerec.config.schema import Config, head_option_names
 from facerec.errors import near_match
 from facerec.registry import BACKBONES, HEADS, Registry
 
@@ -48,12 +48,14 @@ def _check_head(config: Config) -> Iterator[Problem]:
     if head.type not in HEADS:
         return
     options = HEADS.entry(head.type).options
-    for name in ("margin", "gradient", "easy_margin", "h", "t_alpha"):
+    for name in head_option_names():
         if getattr(head, name) is not None and name not in options:
             yield f"head.{name}", f"has no effect with head.type '{head.type}'; remove it"
     gradient = options.get("gradient") if head.gradient is None else head.gradient
     if head.easy_margin and gradient == "straight_through":
         yield "head.easy_margin", "belongs to the exact gradient; set head.gradient: exact or remove it"
+    if head.chunk_mib is not None and head.loss != "fused":
+        yield "head.chunk_mib", "has no effect with head.loss 'plain'; set head.loss: fused or remove it"
 
 
 def _check_training(config: Config) -> Iterator[Problem]:

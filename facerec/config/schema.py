@@ -6,12 +6,13 @@ span several keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 __all__ = [
+    "BACKBONE_OPTIONS",
     "AugmentConfig",
     "BlurConfig",
     "CheckpointConfig",
@@ -52,6 +53,16 @@ class ModelConfig:
     """Weights to start from: a checkpoint folder or a weights file; false or null for none."""
     dropout: Annotated[float, Ge(0.0), Lt(1.0)] | None = None
     """Dropout before the final layer; null takes the backbone's own value."""
+    drop_path: Annotated[float, Ge(0.0), Lt(1.0)] | None = None
+    """Rate of stochastic depth at the last block; null takes the backbone's own value."""
+    mask_ratio: Annotated[float, Ge(0.0), Lt(1.0)] | None = None
+    """vit only: share of the patches that training leaves out; null takes the backbone's own value."""
+    grad_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
+
+
+BACKBONE_OPTIONS = ("dropout", "drop_path", "mask_ratio")
+"""The keys of `ModelConfig` that only some backbones have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +74,45 @@ class HeadConfig:
     num_classes: PositiveInt | None = None
     """Number of identities; null takes it from the data, any other number must equal the data's."""
     margin: NonNegativeFloat | None = None
-    """Margin in radians (ArcFace) or as a cosine (CosFace); null takes the head's published value."""
+    """Margin in radians, as a cosine, or as a factor on the angle, by the head; null takes the published value."""
     scale: PositiveFloat = 64.0
-    """Factor s on the cosines."""
+    """Factor s on the cosines; for AdaCos the largest value that its own may take."""
     gradient: Literal["exact", "straight_through"] | None = None
-    """ArcFace only: the true gradient with the classic fallback past pi, or the variant behind the published tables."""
+    """ArcFace, sub-centre ArcFace, combined: the true gradient, or the one behind the published tables."""
     easy_margin: bool | None = None
-    """ArcFace with the exact gradient only: apply the margin only where the cosine is positive."""
+    """ArcFace with the exact gradient, and MagFace: apply the margin only where the cosine is positive."""
     h: PositiveFloat | None = None
     """AdaFace only: concentration of the feature norms."""
     t_alpha: Annotated[float, Gt(0.0), Le(1.0)] | None = None
-    """AdaFace only: weight of the newest batch in the running statistics of the feature norms."""
+    """AdaFace and CurricularFace: weight of the newest batch in the running statistics."""
+    m1: PositiveFloat | None = None
+    """Combined margin only: factor on the angle."""
+    m2: NonNegativeFloat | None = None
+    """Combined margin only: shift of the angle, in radians."""
+    m3: NonNegativeFloat | None = None
+    """Combined margin only: shift of the cosine."""
+    l_a: PositiveFloat | None = None
+    """MagFace only: norm of the embedding at which the margin is smallest."""
+    u_a: PositiveFloat | None = None
+    """MagFace only: norm of the embedding at which the margin is largest."""
+    l_m: NonNegativeFloat | None = None
+    """MagFace only: smallest margin, in radians."""
+    u_m: NonNegativeFloat | None = None
+    """MagFace only: largest margin, in radians."""
+    lambda_g: NonNegativeFloat | None = None
+    """MagFace only: weight of the regulariser of the norm in the loss."""
+    margin_std: NonNegativeFloat | None = None
+    """ElasticFace only: standard deviation of the drawn margins."""
+    plus: bool | None = None
+    """ElasticFace only: the larger of the drawn margins to the pictures farther from their class."""
+    sub_centres: PositiveInt | None = None
+    """Sub-centre ArcFace only: centres of each class."""
+    loss: Literal["plain", "fused"] = "plain"
+    """Hold the logits of the whole batch, or compute the same loss by chunks of classes that are never kept."""
+    sample_rate: Annotated[float, Gt(0.0), Le(1.0)] = 1.0
+    """Share of the classes in the loss of each batch (PartialFC); those of the batch are always among them."""
+    chunk_mib: PositiveInt | None = None
+    """Fused loss only: memory for a chunk of logits, in MiB; null takes 256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,3 +417,9 @@ def head_options(config: HeadConfig, defaults: dict[str, Any]) -> dict[str, Any]
     """The head's optional settings: what the configuration says, else the registered defaults."""
     chosen = {name: getattr(config, name) for name in defaults}
     return {name: defaults[name] if value is None else value for name, value in chosen.items()}
+
+
+def head_option_names() -> list[str]:
+    """The keys of a head that only some heads have."""
+    common = ("type", "num_classes", "scale", "loss", "sample_rate", "chunk_mib")
+    return [key.name for key in fields(HeadConfig) if key.name not in common]

@@ -5,17 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from facerec.models.heads.cosine import (
-    add_at_labels,
-    at_labels,
-    check_labels,
-    check_margin,
-    class_centres,
-    scaled_cosines,
-)
-from facerec.models.precision import full_precision, full_precision_dtype
+from facerec.models.heads.base import CosineHead, Observation
+from facerec.models.heads.cosine import check_margin
+from facerec.models.spread import Spread
 
 __all__ = ["AdaFace"]
 
@@ -25,7 +19,7 @@ _FIRST_MEAN = 20.0
 _FIRST_STD = 100.0
 
 
-class AdaFace(nn.Module):
+class AdaFace(CosineHead):
     """Logits s(cos(θ - m·k) - (m + m·k)) at the label, s·cos θ elsewhere.
 
     k in [-1, 1] says how far the norm of the embedding is above the running mean of the norms, in running standard
@@ -47,6 +41,7 @@ class AdaFace(nn.Module):
         ModelError: a label is outside [0, C), on the CPU.
     """
 
+    cos_limit = 1.0 - _EPS
     batch_mean: Tensor
     batch_std: Tensor
 
@@ -60,55 +55,44 @@ class AdaFace(nn.Module):
         h: float = 0.333,
         t_alpha: float = 0.01,
     ) -> None:
-        super().__init__()
+        super().__init__(embedding_size=embedding_size, num_classes=num_classes, scale=scale)
         check_margin(margin, below=math.pi, unit="a number")
-        self.scale = scale
         self.margin = margin
         self.h = h
         self.t_alpha = t_alpha
-        self.weight = class_centres(num_classes=num_classes, embedding_size=embedding_size)
         self.register_buffer("batch_mean", torch.tensor(_FIRST_MEAN))
         self.register_buffer("batch_std", torch.tensor(_FIRST_STD))
 
-    def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
-        """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
-        check_labels(labels_B, num_classes=self.weight.shape[0])
-        with full_precision(embeddings_BD):
-            quality_B = self._quality(embeddings_BD.detach())
-            logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)
-            largest = self.scale * (1.0 - _EPS)
-            logits_BC = logits_BC.clamp(-largest, largest)
-            cos_B = at_labels(logits_BC, labels_B) / self.scale
-            theta_B = (torch.acos(cos_B) - self.margin * quality_B).clamp(_EPS, math.pi - _EPS)
-            margin_cos_B = torch.cos(theta_B) - self.margin * (1.0 + quality_B)
-            return add_at_labels(logits_BC, labels_B, self.scale * (margin_cos_B - cos_B))
-
     @torch.no_grad()
-    def _quality(self, embeddings_BD: Tensor) -> Tensor:
+    def observe(self, batch: Observation) -> Tensor:
         """The indicator k of each embedding, in [-1, 1]; follows the batch first when in training; (B,)."""
-        norm_B = embeddings_BD.to(full_precision_dtype(self.weight)).norm(dim=1).clamp(*_NORM_RANGE)
+        norms_B = batch.norms_B.clamp(*_NORM_RANGE)
         if self.training:
-            mean, std = _joint_mean_std(norm_B, std_of_one=self.batch_std)
+            mean, std = _joint_mean_std(norms_B, std_of_one=self.batch_std, spread=batch.spread)
             self.batch_mean.lerp_(mean.to(self.batch_mean.dtype), self.t_alpha)
             self.batch_std.lerp_(std.to(self.batch_std.dtype), self.t_alpha)
-        return (self.h * (norm_B - self.batch_mean) / (self.batch_std + _EPS)).clamp(-1.0, 1.0)
+        return (self.h * (norms_B - self.batch_mean) / (self.batch_std + _EPS)).clamp(-1.0, 1.0)
+
+    def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
+        """cos(θ - m·k) - (m + m·k) - cos θ; (B,)."""
+        assert seen_B is not None
+        theta_B = (torch.acos(cos_B) - self.margin * seen_B).clamp(_EPS, math.pi - _EPS)
+        return torch.cos(theta_B) - self.margin * (1.0 + seen_B) - cos_B
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""
         return f"scale={self.scale}, margin={self.margin}, h={self.h}, t_alpha={self.t_alpha}"
 
 
-def _joint_mean_std(norm_B: Tensor, *, std_of_one: Tensor) -> tuple[Tensor, Tensor]:
+def _joint_mean_std(norms_B: Tensor, *, std_of_one: Tensor, spread: Spread) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation of the norms on all ranks together, float64.
 
     The sums are taken in float64, so that the split of a batch over ranks does not show in the result. A single norm
     has no deviation: ``std_of_one`` is returned for it.
     """
-    norm_B = norm_B.double()
-    moments = torch.stack([torch.ones_like(norm_B), norm_B, norm_B.square()]).sum(dim=1)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(moments)
-    count, total, total_of_squares = moments.unbind()
+    norms_B = norms_B.double()
+    moments = torch.stack([torch.ones_like(norms_B), norms_B, norms_B.square()]).sum(dim=1)
+    count, total, total_of_squares = spread.sum_rows(moments).unbind()
     mean = total / count
     variance = (total_of_squares - count * mean.square()) / (count - 1.0).clamp_min(1.0)
     return mean, torch.where(count > 1.0, variance.clamp_min(0.0).sqrt(), std_of_one.double())

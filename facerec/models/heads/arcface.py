@@ -5,26 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerec.errors import ConfigError
-from facerec.models.heads.cosine import (
-    add_at_labels,
-    at_labels,
-    check_labels,
-    check_margin,
-    class_centres,
-    scaled_cosines,
-)
-from facerec.models.precision import full_precision
+from facerec.models.heads.angles import check_gradient, classic_margin, straight_through
+from facerec.models.heads.base import CosineHead
+from facerec.models.heads.cosine import check_margin
 
 __all__ = ["ArcFace"]
 
-_GRADIENTS = ("exact", "straight_through")
-_SMALLEST_SIN_SQUARED = 1e-12
 
-
-class ArcFace(nn.Module):
+class ArcFace(CosineHead):
     """Logits s·cos(θ + m) at the label, s·cos θ elsewhere.
 
     ``gradient`` selects one of the two variants in use:
@@ -54,39 +45,21 @@ class ArcFace(nn.Module):
         gradient: str = "straight_through",
         easy_margin: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(embedding_size=embedding_size, num_classes=num_classes, scale=scale)
         check_margin(margin, below=math.pi, unit="an angle in radians,")
-        if gradient not in _GRADIENTS:
-            raise ConfigError(f"head.gradient: must be one of {', '.join(_GRADIENTS)}, not '{gradient}'")
+        check_gradient(gradient)
         if easy_margin and gradient != "exact":
             raise ConfigError("head.easy_margin: belongs to the exact gradient; set head.gradient: exact or remove it")
-        self.scale = scale
         self.margin = margin
         self.gradient = gradient
         self.easy_margin = easy_margin
-        self.weight = class_centres(num_classes=num_classes, embedding_size=embedding_size)
 
-    def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
-        """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
-        check_labels(labels_B, num_classes=self.weight.shape[0])
-        with full_precision(embeddings_BD):
-            logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)
-            cos_B = at_labels(logits_BC, labels_B) / self.scale
-            if self.gradient == "exact":
-                margin_cos_B = self._exact(cos_B)
-            else:
-                cos_B = cos_B.detach()
-                margin_cos_B = torch.cos(torch.acos(cos_B.clamp(-1.0, 1.0)) + self.margin)
-            return add_at_labels(logits_BC, labels_B, self.scale * (margin_cos_B - cos_B))
-
-    def _exact(self, cos_B: Tensor) -> Tensor:
-        # At |cos θ| = 1 the derivative of sin θ has no bound; there it is cut off, and the value is off by 1e-6.
-        sin_B = (1.0 - cos_B.square()).clamp_min(_SMALLEST_SIN_SQUARED).sqrt()
-        rotated_B = cos_B * math.cos(self.margin) - sin_B * math.sin(self.margin)
-        if self.easy_margin:
-            return torch.where(cos_B > 0.0, rotated_B, cos_B)
-        past_pi_B = cos_B - self.margin * math.sin(self.margin)
-        return torch.where(cos_B > -math.cos(self.margin), rotated_B, past_pi_B)
+    def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
+        """cos(θ + m) - cos θ, or as the variant says; (B,)."""
+        if self.gradient == "exact":
+            return classic_margin(cos_B, self.margin, easy_margin=self.easy_margin) - cos_B
+        cos_B = cos_B.detach()
+        return straight_through(torch.cos(torch.acos(cos_B.clamp(-1.0, 1.0)) + self.margin), cos_B)
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""

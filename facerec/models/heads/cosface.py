@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from facerec.models.heads.cosine import add_at_labels, check_labels, check_margin, class_centres, scaled_cosines
-from facerec.models.precision import full_precision
+from facerec.models.heads.base import CosineHead
+from facerec.models.heads.cosine import check_margin
 
 __all__ = ["CosFace"]
 
 
-class CosFace(nn.Module):
+class CosFace(CosineHead):
     """Logits s(cos θ - m) at the label, s·cos θ elsewhere.
 
     Shape: embeddings (B, D), any floating dtype; labels (B,), int64 in [0, C); logits (B, C), float32 (float64 after
@@ -24,19 +25,13 @@ class CosFace(nn.Module):
     """
 
     def __init__(self, *, embedding_size: int, num_classes: int, scale: float, margin: float = 0.4) -> None:
-        super().__init__()
+        super().__init__(embedding_size=embedding_size, num_classes=num_classes, scale=scale)
         check_margin(margin, below=2.0, unit="a cosine")
-        self.scale = scale
         self.margin = margin
-        self.weight = class_centres(num_classes=num_classes, embedding_size=embedding_size)
 
-    def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
-        """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
-        check_labels(labels_B, num_classes=self.weight.shape[0])
-        with full_precision(embeddings_BD):
-            logits_BC = scaled_cosines(embeddings_BD, self.weight, scale=self.scale)
-            change_B = logits_BC.new_full(labels_B.shape, -self.scale * self.margin)
-            return add_at_labels(logits_BC, labels_B, change_B)
+    def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
+        """The constant -m; (B,)."""
+        return torch.full_like(cos_B, -self.margin)
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""

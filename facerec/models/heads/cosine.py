@@ -15,32 +15,37 @@ from facerec.models.precision import full_precision_dtype
 __all__ = ["add_at_labels", "at_labels", "check_labels", "check_margin", "class_centres", "scaled_cosines"]
 
 
-def class_centres(*, num_classes: int, embedding_size: int) -> nn.Parameter:
-    """New class centres, drawn from N(0, 0.01); (C, D)."""
-    return nn.Parameter(torch.empty(num_classes, embedding_size).normal_(0.0, 0.01))
+def class_centres(*, num_classes: int, embedding_size: int, sub_centres: int = 1) -> nn.Parameter:
+    """New class centres, drawn from N(0, 0.01); (C, D), or (C, K, D) with K > 1 centres per class."""
+    shape = (num_classes, embedding_size) if sub_centres == 1 else (num_classes, sub_centres, embedding_size)
+    return nn.Parameter(torch.empty(shape).normal_(0.0, 0.01))
 
 
-def check_margin(margin: float, *, below: float, unit: str) -> None:
+def check_margin(margin: float, *, below: float, unit: str, at_least: float = 0.0, key: str = "margin") -> None:
     """Refuse a margin that no angle or cosine can have.
 
     Raises:
-        ConfigError: ``margin`` is negative or not below ``below``.
+        ConfigError: ``margin`` is under ``at_least`` or not below ``below``.
     """
-    if not 0.0 <= margin < below:
-        raise ConfigError(f"head.margin: must be {unit} from 0 to below {below:.4g}, not {margin:g}")
+    if not at_least <= margin < below:
+        raise ConfigError(f"head.{key}: must be {unit} from {at_least:g} to below {below:.4g}, not {margin:g}")
 
 
-def scaled_cosines(embeddings_BD: Tensor, weight_CD: Tensor, *, scale: float) -> Tensor:
-    """``scale`` times the cosine of every embedding with every class centre.
+def scaled_cosines(embeddings_BD: Tensor, weight: Tensor, *, scale: float | Tensor) -> Tensor:
+    """``scale`` times the cosine of every embedding with every class centre, the nearest where a class has several.
 
     Call it where autocast is off. Computed in float32, in float64 where the weights are; the scale goes to the small
     factor, so that the large result is written once.
 
-    Shape: (B, D) and (C, D) to (B, C).
+    Shape: (B, D) and (C, D) or (C, K, D) to (B, C).
     """
-    dtype = full_precision_dtype(weight_CD)
+    dtype = full_precision_dtype(weight)
     embeddings_BD = F.normalize(embeddings_BD.to(dtype)) * scale
-    return F.linear(embeddings_BD, F.normalize(weight_CD.to(dtype)))
+    centres = F.normalize(weight.to(dtype), dim=-1)
+    if centres.dim() == 2:
+        return F.linear(embeddings_BD, centres)
+    logits_BCK = F.linear(embeddings_BD, centres.flatten(0, 1)).unflatten(1, centres.shape[:2])
+    return logits_BCK.max(dim=2).values
 
 
 def check_labels(labels_B: Tensor, *, num_classes: int) -> None:

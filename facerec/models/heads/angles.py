@@ -1,0 +1,84 @@
+"""Margins on the angle as functions of the cosine, differentiable at every cosine.
+
+Shape: cosines (B,), any; result (B,). Angles are in radians.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from facerec.errors import ConfigError
+
+__all__ = [
+    "GRADIENTS",
+    "add_angle",
+    "angle_of",
+    "check_gradient",
+    "classic_margin",
+    "continued_cos",
+    "straight_through",
+]
+
+GRADIENTS = ("exact", "straight_through")
+
+_SMALLEST_SIN_SQUARED = 1e-12
+_LARGEST_COS = 1.0 - 1e-7
+
+
+def check_gradient(gradient: str) -> None:
+    """Refuse an unknown way of taking the gradient.
+
+    Raises:
+        ConfigError: ``gradient`` is none of `GRADIENTS`.
+    """
+    if gradient not in GRADIENTS:
+        raise ConfigError(f"head.gradient: must be one of {', '.join(GRADIENTS)}, not '{gradient}'")
+
+
+def add_angle(cos_B: Tensor, margin_rad: float | Tensor) -> Tensor:
+    """cos(θ + m) for any θ.
+
+    At ``|cos θ|`` = 1 the derivative of sin θ has no bound; there it is cut off, and the value is off by 1e-6.
+    """
+    sin_B = (1.0 - cos_B.square()).clamp_min(_SMALLEST_SIN_SQUARED).sqrt()
+    if isinstance(margin_rad, Tensor):
+        return cos_B * torch.cos(margin_rad) - sin_B * torch.sin(margin_rad)
+    return cos_B * math.cos(margin_rad) - sin_B * math.sin(margin_rad)
+
+
+def classic_margin(cos_B: Tensor, margin_rad: float | Tensor, *, easy_margin: bool) -> Tensor:
+    """cos(θ + m), and beyond θ = π - m, where that rises again, cos θ - m sin m.
+
+    With ``easy_margin`` the margin applies where cos θ > 0 only, and cos θ elsewhere.
+
+    Source: Deng et al. 2019, arXiv:1801.07698, and its authors' first implementation.
+    """
+    rotated_B = add_angle(cos_B, margin_rad)
+    if easy_margin:
+        return torch.where(cos_B > 0.0, rotated_B, cos_B)
+    margin = torch.as_tensor(margin_rad, dtype=cos_B.dtype, device=cos_B.device)
+    return torch.where(cos_B > -torch.cos(margin), rotated_B, cos_B - margin * torch.sin(margin))
+
+
+def angle_of(cos_B: Tensor) -> Tensor:
+    """The angle θ in [0, π] of a cosine, with a bounded derivative: cosines are held within ±(1 - 1e-7)."""
+    limit = _LARGEST_COS if cos_B.dtype == torch.float64 else 1.0 - 2.0 * torch.finfo(torch.float32).eps
+    return torch.acos(cos_B.clamp(-limit, limit))
+
+
+def continued_cos(angle_B: Tensor) -> Tensor:
+    """The cosine up to an angle x of π, and beyond it (-1)^k cos x - 2k with k = ⌊x / π⌋, which goes on falling.
+
+    Source: Liu et al. 2017, arXiv:1704.08063, eq. 7 (ψ).
+    """
+    turns_B = torch.floor(angle_B.detach() / math.pi)
+    sign_B = 1.0 - 2.0 * torch.remainder(turns_B, 2.0)
+    return sign_B * torch.cos(angle_B) - 2.0 * turns_B
+
+
+def straight_through(value_B: Tensor, cos_B: Tensor) -> Tensor:
+    """``value_B`` - cos θ as a constant: added to cos θ it gives the value, and the gradient of cos θ."""
+    return (value_B - cos_B).detach()
