@@ -13,7 +13,7 @@ from facerec.models.backbones.base import Backbone
 from facerec.models.backbones.fastcontextface import FastContextFace, convert_late_gate
 from facerec.models.state_files import StoredState, read_backbone_state, read_head_state
 
-__all__ = ["load_backbone_weights", "load_head_weights"]
+__all__ = ["load_backbone_weights", "load_head_weights", "load_tensors"]
 
 _COUNTER = "num_batches_tracked"
 _GATE_BEFORE_SCALE = 2
@@ -33,7 +33,7 @@ def load_backbone_weights(backbone: Backbone, path: str | Path) -> str:
     tensors, conversion = _convert(stored, backbone)
     height, width = backbone.image_hw
     shape = f"{backbone.embedding_size} dimensions, images of {height}x{width}"
-    _load(backbone, tensors, path=stored.path, what=f"{backbone.name} ({shape})")
+    load_tensors(backbone, tensors, path=stored.path, what=f"{backbone.name} ({shape})")
     return f"{backbone.name} from {stored.path}{conversion}"
 
 
@@ -51,7 +51,7 @@ def load_head_weights(head: nn.Module, path: str | Path) -> str:
     buffers = dict(head.named_buffers())
     kept = [name for name in buffers if stored.from_pickle and name not in stored.tensors]
     tensors = {**stored.tensors, **{name: buffers[name] for name in kept}}
-    _load(head, tensors, path=stored.path, what=f"the head {type(head).__name__}")
+    load_tensors(head, tensors, path=stored.path, what=f"the head {type(head).__name__}")
     note = f"; {', '.join(kept)} start anew" if kept else ""
     return f"{type(head).__name__} from {stored.path}{note}"
 
@@ -69,7 +69,12 @@ def _convert(stored: StoredState, backbone: Backbone) -> tuple[dict[str, Tensor]
     return tensors, ""
 
 
-def _load(module: nn.Module, tensors: Mapping[str, Tensor], *, path: Path, what: str) -> None:
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, path: Path, what: str) -> None:
+    """Load the tensors of ``path`` into a module that is ``what``, as a message calls it; all of them or none.
+
+    Raises:
+        CheckpointError: a name or a shape differs, or a number is not finite.
+    """
     _compare(module.state_dict(), tensors, path=path, what=what)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
