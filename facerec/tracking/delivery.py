@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerec.tracking.logged_model import send_model
 from facerec.tracking.mlflow_run import (
     open_run,
     owns_run,
@@ -28,12 +29,15 @@ __all__ = ["Delivery"]
 
 _log = logging.getLogger(__name__)
 
+_FILES = ("artifact", "model")
+
 
 class Delivery:
     """Sends what waits in a spool.
 
     An entry whose sending failed may have arrived all the same. Tags, parameters, files and the status may be sent
-    twice without harm; a run is looked for by its key, and the points of a curve are compared with the store first.
+    twice without harm; a run and a model are looked for by their keys, and the points of a curve are compared with
+    the store first.
     ``is_later`` says that the session has ended, so that its entries may have been tried before.
     """
 
@@ -58,7 +62,7 @@ class Delivery:
         for entry in self._spool.waiting:
             if is_over():
                 break
-            if entry.number in self.refused or (entry.kind == "artifact" and files_fail):
+            if entry.number in self.refused or (entry.kind in _FILES and files_fail):
                 continue
             error = self._try(entry)
             if error is None:
@@ -66,7 +70,7 @@ class Delivery:
             failure = failure or error
             if entry.kind != "open" and is_refusal(error):
                 self._refuse(entry, error)
-            elif entry.kind == "artifact":
+            elif entry.kind in _FILES:
                 files_fail = True
             else:
                 break
@@ -91,7 +95,7 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - stores raise whatever their libraries raise; none may end a training
             return error
         self._spool.acknowledge(entry, run_id=run_id)
-        if entry.kind == "artifact":
+        if entry.kind in _FILES:
             drop_snapshot(Path(entry.body["path"]), folder=self._spool.files_folder)
         return None
 
@@ -109,8 +113,8 @@ class Delivery:
                 histories = self._histories if self._is_later else {}
                 points = unknown_points(client, run_id, points, histories=histories)
             send_points(client, run_id, points)
-        elif entry.kind == "artifact":
-            self._send_file(client, run_id, entry)
+        elif entry.kind in _FILES:
+            self._send_files(client, run_id, entry)
         elif self._owns_run(client, run_id):
             if entry.kind == "tags":
                 send_tags(client, run_id, body["tags"])
@@ -118,9 +122,11 @@ class Delivery:
                 send_finish(client, run_id, **body)
         return run_id
 
-    def _send_file(self, client: MlflowClient, run_id: str, entry: Entry) -> None:
+    def _send_files(self, client: MlflowClient, run_id: str, entry: Entry) -> None:
         path = Path(entry.body["path"])
-        if path.exists():
+        if path.exists() and entry.kind == "model":
+            send_model(client, run_id, entry.body, session=self._spool.header["session"])
+        elif path.exists():
             send_artifact(client, run_id, path=path, folder=entry.body["folder"])
         else:
             _log.warning("%s was removed before it was uploaded to run %s", path, run_id)

@@ -16,12 +16,12 @@ from pathlib import Path
 from facerec.errors import TrackingError
 from facerec.tracking.buffer import Buffer
 from facerec.tracking.delivery import Delivery
-from facerec.tracking.names import clean_tags
+from facerec.tracking.names import clean_name, clean_tags
 from facerec.tracking.opening import describe_opening, new_session, pending_id
 from facerec.tracking.snapshot import snapshot
 from facerec.tracking.spool import Spool
 from facerec.tracking.store import fail_fast, is_refusal, reason, resolve_tracking_uri, shown_uri
-from facerec.training.tracker import RunDescription, RunStatus
+from facerec.training.tracker import ModelDescription, RunDescription, RunStatus
 
 __all__ = ["MlflowTracker"]
 
@@ -110,6 +110,37 @@ class MlflowTracker:
         except OSError as error:
             _log.warning("%s cannot be copied into the spool (%s); it is uploaded as it is later", path, error)
         self._buffer.add_event("artifact", {"path": str(upload), "folder": folder.strip("/")})
+
+    def log_model(self, model: ModelDescription) -> None:
+        """Keep a saved model as an output of the run, each metric tied to the pair set that its key names."""
+        if self._spool is None:
+            return
+        self._files += 1
+        upload = snapshot(model.folder, folder=self._spool.files_folder / f"{self._files:06d}")
+        parts = [
+            {
+                "dataset": data.name,
+                "digest": data.digest,
+                "values": {
+                    clean_name(key): value
+                    for key, value in model.metrics.items()
+                    if key.startswith(f"eval/{data.name}/")
+                },
+            }
+            for data in model.datasets
+        ]
+        self._buffer.add_event(
+            "model",
+            {
+                "path": str(upload),
+                "name": model.name,
+                "step": model.step,
+                "time_ms": time.time_ns() // 1_000_000,
+                "params": model.params,
+                "tags": clean_tags(model.tags),
+                "metrics": parts,
+            },
+        )
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-__all__ = ["DatasetDescription", "RunDescription", "RunStatus", "Tracker"]
+__all__ = ["DatasetDescription", "ModelDescription", "RunDescription", "RunStatus", "Tracker"]
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -38,6 +38,23 @@ class RunDescription:
     datasets: tuple[DatasetDescription, ...] = ()
     resume_run_id: str | None = None
     """The run of an interrupted training that goes on; metrics are appended to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """A model that a run has made."""
+
+    folder: Path
+    """The saved model; it may be removed once the tracker has been told."""
+    name: str
+    step: int
+    """The epoch that it comes from."""
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    """Keys of evaluations, ``eval/<set>/…``, as they were logged at ``step``."""
+    datasets: tuple[DatasetDescription, ...] = ()
+    """The pair sets that the metrics come from, by their names."""
 
 
 class Tracker(Protocol):

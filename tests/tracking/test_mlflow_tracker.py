@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from facerec.errors import TrackingError
 from facerec.tracking.mlflow_tracker import MlflowTracker
 from facerec.tracking.process import is_gone
-from facerec.training.tracker import DatasetDescription
+from facerec.training.tracker import DatasetDescription, ModelDescription
 
 SPOOL = Path("spool")
 
@@ -241,3 +242,37 @@ def wait_until(condition, *, within_s=10.0):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_model_is_kept_with_the_metrics_of_its_epoch_and_their_data(store, describe, curve, tmp_path):
+    folder = tmp_path / "predictor"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.05)
+    tracker.start(describe())
+    tracker.log_metrics({"eval/orl/accuracy": 0.9, "eval/lfw/accuracy": 0.7}, step=4)
+    data = [
+        DatasetDescription(name=name, digest=name * 20, context="eval", source=f"{name}.bin") for name in ("orl", "lfw")
+    ]
+    tracker.log_model(
+        ModelDescription(
+            folder=folder,
+            name="predictor",
+            step=4,
+            params={"head.type": "arcface"},
+            tags={"facerec.kind": "predictor"},
+            metrics={"eval/orl/accuracy": 0.9, "eval/lfw/accuracy": 0.7, "train/loss": 1.0},
+            datasets=tuple(data),
+        )
+    )
+    shutil.rmtree(folder)
+    tracker.finish("FINISHED")
+    run = store.get_run(tracker.run_id)
+    (model,) = store.search_logged_models([run.info.experiment_id])
+    assert {(metric.key, metric.dataset_name, metric.value) for metric in model.metrics} == {
+        ("eval/orl/accuracy", "orl", 0.9),
+        ("eval/lfw/accuracy", "lfw", 0.7),
+    }
+    assert [item.path for item in store.list_logged_model_artifacts(model.model_id)] == ["MLmodel"]
+    assert curve(store, tracker.run_id, "eval/orl/accuracy") == [(4, 0.9)]
+    assert list(SPOOL.glob("**/MLmodel")) == []

@@ -100,7 +100,7 @@ def dead_server(clean_environment, monkeypatch):
 
 
 def test_logging_takes_microseconds_while_the_store_hangs(silent_server, describe, monkeypatch):
-    monkeypatch.setattr("facerec.tracking.store._IMPATIENCE", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"})
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.05, finish_within_s=1.0)
     start = time.monotonic()
