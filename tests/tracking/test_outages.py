@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from facerec.patience import limit_patience
 from facerec.tracking.delivery import Delivery
 from facerec.tracking.mlflow_tracker import MlflowTracker
 from facerec.tracking.replay import sync_folder
@@ -100,8 +101,7 @@ def dead_server(clean_environment, monkeypatch):
 
 
 def test_logging_takes_microseconds_while_the_store_hangs(silent_server, describe, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("facerec.tracking.mlflow_tracker.fail_fast", lambda: limit_patience(retries=0, timeout_s=1))
     tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.05, finish_within_s=1.0)
     start = time.monotonic()
     tracker.start(describe())
