@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import click
 
-__all__ = ["progress_bar", "workers_option"]
+from facerec.errors import UsageError
+
+__all__ = ["parse_size", "progress_bar", "workers_option"]
 
 Progress = Callable[[int, int], None]
 
@@ -42,3 +44,15 @@ def workers_option(command: Callable[..., None]) -> Callable[..., None]:
         help="Processes that decode and encode; 0 for none beside this one. Default: one per processor.",
     )
     return decorate(command)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of ``112`` or ``112x96``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise UsageError(f"'{text}' is no size; give one such as 112, or height x width such as 112x96")
+    return int(sides[0]), int(sides[-1])

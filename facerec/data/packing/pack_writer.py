@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from facerec.data.packing.identity_names import HEADING, identity_line, read_identity_lines
 from facerec.data.image_record import build_image_record
+from facerec.data.packing.identity_names import HEADING, identity_line, read_identity_lines
 from facerec.data.record_writer import LENGTH_BITS, MAGIC, aligned_magics
 from facerec.errors import DataError
 
