@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facerec.config.schema import Config, HeadConfig, ModelConfig, head_options
+from facerec.config.schema import BACKBONE_OPTIONS, Config, HeadConfig, ModelConfig, head_options
 from facerec.errors import ConfigError
 from facerec.models.backbones.base import Backbone
 from facerec.models.state_load import load_backbone_weights
@@ -39,17 +39,22 @@ def build_backbone(config: ModelConfig, *, image_hw: tuple[int, int]) -> Backbon
     """Build a backbone with random weights.
 
     Raises:
-        ConfigError: the name is unknown, or the backbone has no dropout and one is set.
+        ConfigError: the name is unknown, the backbone lacks an option that is set, or the extra that it needs.
         ModelError: the images are too small for it.
     """
     entry = BACKBONES.entry(config.backbone)
     options: dict[str, Any] = dict(entry.options)
-    if config.dropout is not None:
-        if "dropout" not in options:
-            raise ConfigError(f"model.dropout: {config.backbone} has no dropout; remove the key")
-        options["dropout"] = config.dropout
+    for name in BACKBONE_OPTIONS:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if name not in options:
+            raise ConfigError(f"model.{name}: {config.backbone} has no {name}; remove the key")
+        options[name] = value
     backbone: Backbone = entry.load()(embedding_size=config.embedding_size, image_hw=image_hw, **options)
     backbone.name = config.backbone
+    if config.grad_checkpointing:
+        backbone.enable_grad_checkpointing()
     return backbone
 
 

@@ -21,7 +21,10 @@ _DIM = 8
 # Embeddings are normalised to a deviation of 1; float32 through dozens of random layers is good to a few thousandths.
 _CLOSE = 1e-2
 # The same blocks as their smaller siblings, only more of them: their shapes are checked without computing.
-_DEEP = ("iresnet34", "iresnet50", "iresnet100", "iresnet200", "resnet34", "resnet101")
+_DEEP = (
+    *("iresnet34", "iresnet50", "iresnet100", "iresnet200", "ir_34", "ir_50", "ir_101", "resnet34", "resnet101"),
+    *("vit_s", "vit_b", "mobilefacenet_large"),
+)
 
 every_entry = pytest.mark.parametrize("entry", list(BACKBONES), ids=lambda entry: entry.name)
 every_computed_entry = pytest.mark.parametrize(

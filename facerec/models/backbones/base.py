@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 from torch import Tensor, nn
 
-from facerec.errors import ModelError
+from facerec.errors import ConfigError, ModelError
+from facerec.models.backbones.fusing import fuse_modules
 
 __all__ = ["Backbone", "halve_up"]
 
@@ -16,6 +20,9 @@ class Backbone(nn.Module):
     embeddings (B, ``embedding_size``) in float32, not normalised.
     """
 
+    supports_grad_checkpointing = False
+    """Whether its blocks can compute their activations again instead of keeping them."""
+
     def __init__(self, *, embedding_size: int, image_hw: tuple[int, int]) -> None:
         super().__init__()
         self.embedding_size = embedding_size
@@ -24,6 +31,35 @@ class Backbone(nn.Module):
         """Height and width of the pictures, in pixels."""
         self.name = type(self).__name__
         """The registered name, where the backbone was built by it."""
+        self.grad_checkpointing = False
+        """Whether activations are computed again in the backward pass."""
+
+    def enable_grad_checkpointing(self) -> None:
+        """Compute the activations of blocks again in the backward pass: less memory, about a third more time.
+
+        Raises:
+            ConfigError: this backbone cannot.
+        """
+        if not self.supports_grad_checkpointing:
+            raise ConfigError(f"model.grad_checkpointing: {self.name} has no gradient checkpointing; remove the key")
+        self.grad_checkpointing = True
+
+    def fuse(self) -> Self:
+        """Fold what folds for use: normalisations into convolutions, parallel branches into one kernel; in place.
+
+        The backbone is then in evaluation mode for good: parameter names differ from a trained one's, so weights are
+        loaded before. Backbones without such parts stay as they are. Embeddings agree to float32 rounding.
+        """
+        fuse_modules(self)
+        return self
+
+    def facts(self) -> dict[str, Any]:
+        """What a record of a run should say of it, as plain data."""
+        return {"backbone": self.name, "embedding_size": self.embedding_size, "image_hw": list(self.image_hw)}
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+        """Bring a foreign file's weights to this backbone's names; the second result tells what was changed."""
+        return dict(tensors), ""
 
     def check_images(self, images_BCHW: Tensor) -> None:
         """Refuse pictures of another size than the layers were built for.

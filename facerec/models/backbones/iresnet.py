@@ -6,13 +6,28 @@ that its weight files load.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
 from facerec.models.backbones.base import Backbone, halve_up
+from facerec.models.backbones.checkpointing import run_block
 from facerec.models.precision import embed_float32
 
-__all__ = ["IResNet", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200", "iresnet_mini"]
+__all__ = [
+    "IResNet",
+    "ir_18",
+    "ir_34",
+    "ir_50",
+    "ir_101",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+    "iresnet200",
+    "iresnet_mini",
+]
 
 _WIDTHS = (64, 128, 256, 512)
 
@@ -20,7 +35,7 @@ _WIDTHS = (64, 128, 256, 512)
 class _Block(nn.Module):
     """BN - conv3x3 - BN - PReLU - conv3x3 - BN, plus the input; nothing follows the addition."""
 
-    def __init__(self, in_width: int, width: int, *, stride: int) -> None:
+    def __init__(self, in_width: int, width: int, *, stride: int, projected: bool) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_width)
         self.conv1 = nn.Conv2d(in_width, width, 3, padding=1, bias=False)
@@ -28,11 +43,13 @@ class _Block(nn.Module):
         self.prelu = nn.PReLU(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or in_width != width:
+        self.downsample: nn.Module | None = None
+        if projected:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_width, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)
             )
+        elif stride != 1:
+            self.downsample = nn.MaxPool2d(1, stride)  # every second pixel, without a parameter
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y_BCHW: Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x_BCHW))))))
@@ -44,7 +61,13 @@ class IResNet(Backbone):
     """An improved residual network of the given depths and widths.
 
     Shape: images (B, 3, H, W) to embeddings (B, D), float32. The scale of the last batch normalisation is fixed at 1.
+
+    Args:
+        adaface: the variant of AdaFace's ``net.py``: where the width stays, the shortcut takes every second pixel
+            instead of a projection; the last normalisation has neither scale nor shift; He initialisation.
     """
+
+    supports_grad_checkpointing = True
 
     def __init__(
         self,
@@ -54,12 +77,13 @@ class IResNet(Backbone):
         image_hw: tuple[int, int],
         dropout: float = 0.0,
         widths: tuple[int, int, int, int] = _WIDTHS,
+        adaface: bool = False,
     ) -> None:
         super().__init__(embedding_size=embedding_size, image_hw=image_hw)
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.prelu = nn.PReLU(widths[0])
-        self.layer1 = _stage(widths[0], widths[0], depth=depths[0])
+        self.layer1 = _stage(widths[0], widths[0], depth=depths[0], projected=not adaface)
         self.layer2 = _stage(widths[0], widths[1], depth=depths[1])
         self.layer3 = _stage(widths[1], widths[2], depth=depths[2])
         self.layer4 = _stage(widths[2], widths[3], depth=depths[3])
@@ -67,24 +91,36 @@ class IResNet(Backbone):
         self.dropout = nn.Dropout(dropout)
         height, width = halve_up(image_hw, 4)
         self.fc = nn.Linear(widths[3] * height * width, embedding_size)
-        self.features = nn.BatchNorm1d(embedding_size)
-        self.features.weight.requires_grad_(False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, 0.0, 0.1)
+        self.features = nn.BatchNorm1d(embedding_size, affine=not adaface)
+        if adaface:
+            _start_by_he(self)
+        else:
+            self.features.weight.requires_grad_(False)
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.normal_(module.weight, 0.0, 0.1)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of images (B, 3, H, W)."""
         self.check_images(images_BCHW)
         x_BCHW = self.prelu(self.bn1(self.conv1(images_BCHW)))
-        x_BCHW = self.layer4(self.layer3(self.layer2(self.layer1(x_BCHW))))
+        for block in itertools.chain(self.layer1, self.layer2, self.layer3, self.layer4):
+            x_BCHW = run_block(block, x_BCHW, recompute=self.grad_checkpointing)
         features_BF = self.dropout(torch.flatten(self.bn2(x_BCHW), 1))
         return embed_float32(features_BF, fc=self.fc, norm=self.features)
 
 
-def _stage(in_width: int, width: int, *, depth: int) -> nn.Sequential:
-    first = _Block(in_width, width, stride=2)
-    return nn.Sequential(first, *(_Block(width, width, stride=1) for _ in range(depth - 1)))
+def _stage(in_width: int, width: int, *, depth: int, projected: bool = True) -> nn.Sequential:
+    first = _Block(in_width, width, stride=2, projected=projected)
+    return nn.Sequential(first, *(_Block(width, width, stride=1, projected=False) for _ in range(depth - 1)))
+
+
+def _start_by_he(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def iresnet18(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.0) -> IResNet:
@@ -116,3 +152,23 @@ def iresnet_mini(*, embedding_size: int, image_hw: tuple[int, int], dropout: flo
     """One block a stage at half the width: small enough for a CPU, for demonstrations and tests."""
     widths = (32, 64, 128, 256)
     return IResNet((1, 1, 1, 1), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout, widths=widths)
+
+
+def ir_18(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.4) -> IResNet:
+    """AdaFace's IR-18."""
+    return IResNet((2, 2, 2, 2), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout, adaface=True)
+
+
+def ir_34(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.4) -> IResNet:
+    """AdaFace's IR-34."""
+    return IResNet((3, 4, 6, 3), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout, adaface=True)
+
+
+def ir_50(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.4) -> IResNet:
+    """AdaFace's IR-50."""
+    return IResNet((3, 4, 14, 3), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout, adaface=True)
+
+
+def ir_101(*, embedding_size: int, image_hw: tuple[int, int], dropout: float = 0.4) -> IResNet:
+    """AdaFace's IR-101; the depths of iresnet100."""
+    return IResNet((3, 13, 30, 3), embedding_size=embedding_size, image_hw=image_hw, dropout=dropout, adaface=True)

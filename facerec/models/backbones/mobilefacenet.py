@@ -1,6 +1,6 @@
-"""MobileFaceNet in the wider form that arcface_torch calls ``mbf``: 2.06 M parameters, 437 MMACs at 112x112.
+"""MobileFaceNet: the paper's network, and the two wider ones that arcface_torch calls ``mbf`` and ``mbf_large``.
 
-Source: Chen et al. 2018, arXiv:1804.07573; widths and parameter names of arcface_torch's
+Source: Chen et al. 2018, arXiv:1804.07573, table 1; the wider widths and parameter names of arcface_torch's
 ``backbones/mobilefacenet.py``, so that its weight files load.
 """
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from facerec.models.backbones.base import Backbone, halve_up
 from facerec.models.precision import embed_float32
 
-__all__ = ["MobileFaceNet", "mobilefacenet"]
+__all__ = ["MobileFaceNet", "mobilefacenet", "mobilefacenet_large", "mobilefacenet_paper"]
 
 _FEATURES = 512
+_STEM_GROUPS = 64
 
 
 class _Conv(nn.Module):
@@ -95,21 +96,29 @@ class MobileFaceNet(Backbone):
     """Two convolutions, then bottlenecks at 28, 14 and 7 pixels.
 
     Shape: images (B, 3, H, W) to embeddings (B, D), float32.
+
+    Args:
+        width: channels of the first two stages; the others have twice as many. The inner widths of the bottlenecks
+            are those of the paper (width 64) whatever the width, so the wider networks are thin inside.
+        depths: bottlenecks of stride 1 at 56, 28, 14 and 7 pixels; 1 at 56 pixels means a single convolution.
     """
 
-    def __init__(self, *, embedding_size: int, image_hw: tuple[int, int]) -> None:
+    def __init__(
+        self, *, embedding_size: int, image_hw: tuple[int, int], width: int, depths: tuple[int, int, int, int]
+    ) -> None:
         super().__init__(embedding_size=embedding_size, image_hw=image_hw)
+        stem: nn.Module = _Conv(width, width, kernel_hw=(3, 3), padding=1, groups=_STEM_GROUPS)
         self.layers = nn.Sequential(
-            _Conv(3, 128, kernel_hw=(3, 3), stride=2, padding=1),
-            _Conv(128, 128, kernel_hw=(3, 3), padding=1, groups=64),
-            _Bottleneck(128, 128, inner=128, stride=2),
-            _Repeat(128, inner=128, depth=4),
-            _Bottleneck(128, 256, inner=256, stride=2),
-            _Repeat(256, inner=256, depth=6),
-            _Bottleneck(256, 256, inner=512, stride=2),
-            _Repeat(256, inner=256, depth=2),
+            _Conv(3, width, kernel_hw=(3, 3), stride=2, padding=1),
+            stem if depths[0] == 1 else _Repeat(width, inner=128, depth=depths[0]),
+            _Bottleneck(width, width, inner=128, stride=2),
+            _Repeat(width, inner=128, depth=depths[1]),
+            _Bottleneck(width, 2 * width, inner=256, stride=2),
+            _Repeat(2 * width, inner=256, depth=depths[2]),
+            _Bottleneck(2 * width, 2 * width, inner=512, stride=2),
+            _Repeat(2 * width, inner=256, depth=depths[3]),
         )
-        self.conv_sep = _Conv(256, _FEATURES)
+        self.conv_sep = _Conv(2 * width, _FEATURES)
         self.features = _Embedding(map_hw=halve_up(image_hw, 4), embedding_size=embedding_size)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -123,5 +132,15 @@ class MobileFaceNet(Backbone):
 
 
 def mobilefacenet(*, embedding_size: int, image_hw: tuple[int, int]) -> MobileFaceNet:
-    """2.06 M parameters, 437 MMACs at 112x112."""
-    return MobileFaceNet(embedding_size=embedding_size, image_hw=image_hw)
+    """The ``mbf`` of arcface_torch: 2.06 M parameters, 437 MMACs at 112x112."""
+    return MobileFaceNet(embedding_size=embedding_size, image_hw=image_hw, width=128, depths=(1, 4, 6, 2))
+
+
+def mobilefacenet_large(*, embedding_size: int, image_hw: tuple[int, int]) -> MobileFaceNet:
+    """The ``mbf_large`` of arcface_torch: twice as wide and as deep."""
+    return MobileFaceNet(embedding_size=embedding_size, image_hw=image_hw, width=256, depths=(2, 8, 12, 4))
+
+
+def mobilefacenet_paper(*, embedding_size: int, image_hw: tuple[int, int]) -> MobileFaceNet:
+    """The network of the paper: 0.99 M parameters with its 128 dimensions, 1.19 M with 512."""
+    return MobileFaceNet(embedding_size=embedding_size, image_hw=image_hw, width=64, depths=(1, 4, 6, 2))
