@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from facerec.config.schema import Config, head_option_names
-from facerec.errors import near_match
+from facerec.config.schema import BACKBONE_OPTIONS, Config, head_option_names
 from facerec.registry import BACKBONES, HEADS, Registry
 
 __all__ = ["Problem", "check"]
@@ -32,15 +31,16 @@ def _check_names(config: Config) -> Iterator[Problem]:
     if config.model.pretrained is True:
         yield "model.pretrained", "true names no weights; give the path of a checkpoint or weights file, or false"
     backbone = config.model.backbone
-    has_dropout = backbone not in BACKBONES or "dropout" in BACKBONES.entry(backbone).options
-    if config.model.dropout is not None and not has_dropout:
-        yield "model.dropout", f"{backbone} has no dropout; remove the key"
+    if backbone in BACKBONES:
+        options = BACKBONES.entry(backbone).options
+        for name in BACKBONE_OPTIONS:
+            if getattr(config.model, name) is not None and name not in options:
+                yield f"model.{name}", f"{backbone} has no {name}; remove the key"
 
 
 def _check_registered(path: str, name: str, registry: Registry) -> Iterator[Problem]:
     if name not in registry:
-        known = ", ".join(registry.names())
-        yield path, f"unknown {registry.kind} '{name}'{near_match(name, registry.names())}; known: {known}"
+        yield path, registry.unknown(name)
 
 
 def _check_head(config: Config) -> Iterator[Problem]:
