@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from facerec.config.schema import Config
-from facerec.data.loader import Batch
-from facerec.errors import TrainingError
+from facerec.training.describe import describe_run
+from facerec.training.distributed import World, join_world
+from facerec.training.failures import explained_failures, not_finite
 from facerec.training.history import Evaluation
 from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
-from facerec.training.optim import learning_rate, set_learning_rate
-from facerec.training.progress import Progress, Stopwatch, log_to
+from facerec.training.means import RunningMeans
+from facerec.training.opening import occupy_run_folder, open_session
+from facerec.training.optim import set_learning_rate
+from facerec.training.progress import Progress
 from facerec.training.record import TrainResult, conclude, record_epoch
-from facerec.training.run_folder import lock_run
-from facerec.training.session import Session, describe_run, open_session, save, write_run_files
-from facerec.training.step import RunningMeans
+from facerec.training.saving import save
+from facerec.training.session import Session
+from facerec.training.stopwatch import Stopwatch
 from facerec.training.tracker import RunStatus, Tracker
 from facerec.training.warm import WarmData
 
@@ -38,23 +40,25 @@ def train(
     ``on_evaluation`` is told of every evaluation and may stop the training by raising `TrainingStopped`. ``data``
     keeps the pack and the pair sets open for the next training of this process.
 
+    Where a launcher has started several processes, all of them call this, and rank 0 records and reports.
+
     Raises:
         TrainingInterrupted: a signal asked to stop; a checkpoint has been saved.
         TrainingStopped: ``on_evaluation`` has raised it.
-        TrainingError: the loss or a gradient is not finite.
+        TrainingError: the loss or a gradient is not finite, or memory ran out.
         FacerecError: data, device, checkpoint or configuration cannot be used.
     """
-    with Interrupt() as interrupt:
-        session = open_session(config, tracker, data=data)
+    with Interrupt() as interrupt, join_world(config.device) as world:
+        session = open_session(config, tracker, world=world, data=data)
         session.on_evaluation = on_evaluation
-        with lock_run(session.run_folder), log_to(session.log_folder / "train.log"):
-            write_run_files(session)
+        with occupy_run_folder(session):
             tracker.start(describe_run(session))
             status: RunStatus = "FAILED"
             reason = ""
             try:
                 _announce(session)
-                _run(session, interrupt)
+                with explained_failures(session):
+                    _run(session, interrupt)
                 result = conclude(session)
                 status = "FINISHED"
             except (TrainingInterrupted, TrainingStopped, KeyboardInterrupt) as stop:
@@ -66,7 +70,8 @@ def train(
                 raise
             finally:
                 session.loader.close()
-                tracker.log_file(session.log_folder / "train.log")
+                if world.is_main:
+                    tracker.log_file(session.log_folder / "train.log")
                 tracker.finish(status, reason=reason)
     return result
 
@@ -81,113 +86,103 @@ def _run(session: Session, interrupt: Interrupt) -> None:
             record_epoch(session)
         if session.is_finished:
             break
-        _stop_if_asked(session, interrupt)
+        _stop_if_asked(session, _signal(session.world, interrupt))
         _train_epoch(session, interrupt)
 
 
 def _train_epoch(session: Session, interrupt: Interrupt) -> None:
     config, loader, step = session.config, session.loader, session.step
-    window, stopwatch = RunningMeans(session.device), Stopwatch()
-    session.model.train()
+    window, stopwatch = RunningMeans(session.device, world=session.world), Stopwatch(session.device)
+    session.begin_epoch()
     batches = loader.epoch(session.epoch, start_step=session.step_in_epoch)
-    stopwatch.restart()
-    with Progress(
-        epoch=session.epoch,
-        epochs=config.training.epochs,
-        steps=loader.steps_per_epoch,
-        done=session.step_in_epoch,
-        images_per_step=config.data.batch_size,
-    ) as progress:
-        for batch in _timed(batches, stopwatch):
-            lr = learning_rate(config.training, step=session.global_step, steps_per_epoch=loader.steps_per_epoch)
+    with _progress(session) as progress:
+        stopwatch.restart()
+        for batch in stopwatch.timed(batches):
+            lr = session.learning_rate
             set_learning_rate(step.optimizer, lr)
             images_BCHW = batch.images_BCHW.to(session.device, non_blocking=True)
             labels_B = batch.labels_B.to(session.device, non_blocking=True)
 
-            loss, logits_BC = step(images_BCHW, labels_B, step=session.global_step)
+            with stopwatch.step():
+                output = step(images_BCHW, labels_B, step=session.global_step)
 
             session.recent_keys.append((session.global_step, batch.keys_B.tolist()))
             is_last = session.step_in_epoch + 1 == loader.steps_per_epoch
             is_told = (session.global_step + 1) % config.logging.print_freq == 0 or is_last
-            is_saved = is_last or _save_is_due(session) or interrupt.requested
-            # A checkpoint waits for the device anyway, and must not hide updates that were left out.
-            if (is_told or is_saved or session.device.type == "cpu") and step.is_broken():
-                raise _not_finite(session, lr)
+            if (is_told or session.device.type == "cpu") and step.is_broken():
+                raise not_finite(session, lr)
             for means in (window, session.epoch_means):
-                means.add(loss, logits_BC, labels_B)
+                means.add(output)
+            session.symptoms.add(output, labels_B)
             session.skipped_records += batch.skipped
-            _advance(session)
+            session.advance()
             progress.advance()
             if is_told:
                 _tell_window(session, window, stopwatch, lr, progress)
             # Asked once, so that a signal that comes after it waits for the next step, which is saved.
-            is_asked = interrupt.requested
-            if is_saved or is_asked:
+            signal_number = _signal(session.world, interrupt)
+            if is_last or _save_is_due(session) or signal_number:
+                if step.is_broken():  # A checkpoint must not hide updates that were left out.
+                    raise not_finite(session, lr)
                 save(session)
-            if is_asked:
-                _stop_if_asked(session, interrupt)
-
-
-def _advance(session: Session) -> None:
-    session.global_step += 1
-    session.step_in_epoch += 1
-    if session.step_in_epoch == session.loader.steps_per_epoch:
-        session.epoch, session.step_in_epoch = session.epoch + 1, 0
+            _stop_if_asked(session, signal_number)
+    _warn(session, session.symptoms.of_epoch())
 
 
 def _save_is_due(session: Session) -> bool:
     every = session.config.checkpoint.every_steps
-    return every > 0 and (session.global_step + 1) % every == 0
+    return every > 0 and session.global_step % every == 0
 
 
 def _tell_window(session: Session, means: RunningMeans, stopwatch: Stopwatch, lr: float, progress: Progress) -> None:
     window = means.read()
-    images_per_s, waited = stopwatch.rates(window.images)
-    session.images_per_s.append(images_per_s)
-    progress.tell(window, lr=lr, images_per_s=images_per_s)
+    rates = stopwatch.rates(window.images)
+    session.images_per_s.append(rates.images_per_s)
+    progress.tell(window, lr=lr, images_per_s=rates.images_per_s)
     metrics = {
         "train/loss": window.loss,
         "train/accuracy": window.accuracy,
         "train/lr": lr,
-        "train/images_per_s": images_per_s,
-        "train/data_wait_fraction": waited,
+        "train/images_per_s": rates.images_per_s,
+        "train/data_wait_fraction": rates.data_wait_fraction,
+        "train/outside_step_fraction": rates.outside_step_fraction,
     }
     if session.skipped_records:
         metrics["train/skipped_records"] = float(session.skipped_records)
     session.tracker.log_metrics(metrics, step=session.global_step)
+    _warn(session, session.symptoms.of_embeddings(session.step.embedding_spread))
     means.clear()
     stopwatch.restart()
 
 
-def _timed(batches: Iterator[Batch], stopwatch: Stopwatch) -> Iterator[Batch]:
-    while True:
-        asked = time.perf_counter()
-        batch = next(batches, None)
-        stopwatch.waited_s += time.perf_counter() - asked
-        if batch is None:
-            return
-        yield batch
+def _warn(session: Session, sentences: list[str]) -> None:
+    for sentence in sentences if session.world.is_main else []:
+        LOGGER.warning(sentence)
 
 
-def _stop_if_asked(session: Session, interrupt: Interrupt) -> None:
-    if interrupt.signal_number is None:
+def _signal(world: World, interrupt: Interrupt) -> int:
+    """The signal that any process has had, 0 for none."""
+    return world.largest(interrupt.signal_number or 0)
+
+
+def _stop_if_asked(session: Session, signal_number: int) -> None:
+    if not signal_number:
         return
-    name = signal.Signals(interrupt.signal_number).name
     raise TrainingInterrupted(
-        f"stopped by {name} after step {session.global_step}; the checkpoint is in {session.run_folder}: "
-        "go on with --resume",
-        signal_number=interrupt.signal_number,
+        f"stopped by {signal.Signals(signal_number).name} after step {session.global_step}; the checkpoint is in "
+        f"{session.run_folder}: go on with --resume",
+        signal_number=signal_number,
     )
 
 
-def _not_finite(session: Session, lr: float) -> TrainingError:
-    first = session.step.first_broken_step
-    step, keys = next(((step, keys) for step, keys in session.recent_keys if step == first), (session.global_step, []))
-    records = ", ".join(map(str, keys[:8])) + (", …" if len(keys) > 8 else "")
-    return TrainingError(
-        f"the loss or a gradient is not finite at step {step} (epoch {session.epoch + 1}, learning rate {lr:.3g}, "
-        f"records {records or 'unknown'}); the update was left out and the checkpoints are intact. Usual causes: "
-        "a learning rate that is too high for the batch size, or no warm-up (training.warmup_epochs)"
+def _progress(session: Session) -> Progress:
+    return Progress(
+        epoch=session.epoch,
+        epochs=session.config.training.epochs,
+        steps=session.loader.steps_per_epoch,
+        done=session.step_in_epoch,
+        images_per_step=session.total_batch,
+        is_shown=session.world.is_main,
     )
 
 
@@ -199,11 +194,13 @@ def _announce(session: Session) -> None:
         loader.num_images,
         loader.num_classes,
         loader.steps_per_epoch,
-        config.data.batch_size,
+        session.total_batch,
         config.model.backbone,
         session.device,
-        session.precision,
+        session.parts.precision,
     )
+    if session.world.size > 1:
+        LOGGER.info("%d processes, each with %d images of a batch", session.world.size, config.data.batch_size)
     if session.resumed_from is not None:
         LOGGER.info(
             "resumed from %s: epoch %d, step %d of it",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from facerec.training.step import Window
+from facerec.training.means import Window
 
-__all__ = ["Progress", "Stopwatch", "log_to"]
+__all__ = ["Progress", "log_to", "log_warnings"]
 
 LOGGER = logging.getLogger("facerec")
 
@@ -26,9 +24,23 @@ def log_to(path: Path) -> Iterator[None]:
     layout = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     in_file = logging.FileHandler(path, encoding="utf-8")
     in_file.setFormatter(layout)
-    handlers: list[logging.Handler] = [in_file, _terminal_handler()]
+    with _handled([in_file, _terminal_handler()], level=logging.INFO):
+        yield
+
+
+@contextmanager
+def log_warnings(*, rank: int) -> Iterator[None]:
+    """Send warnings of a process that is not the first to standard error while the block runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"[process {rank}] %(message)s"))
+    with _handled([handler], level=logging.WARNING):
+        yield
+
+
+@contextmanager
+def _handled(handlers: list[logging.Handler], *, level: int) -> Iterator[None]:
     previous = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(level)
     for handler in handlers:
         LOGGER.addHandler(handler)
     try:
@@ -51,34 +63,18 @@ def _terminal_handler() -> logging.Handler:
     return handler
 
 
-@dataclass
-class Stopwatch:
-    """Time of a window of steps, and the part of it spent outside the steps."""
-
-    started: float = 0.0
-    waited_s: float = 0.0
-
-    def restart(self) -> None:
-        """Begin a window."""
-        self.started = time.perf_counter()
-        self.waited_s = 0.0
-
-    def rates(self, images: int) -> tuple[float, float]:
-        """Images per second, and the fraction of the window that was spent waiting for data."""
-        elapsed_s = max(1e-9, time.perf_counter() - self.started)
-        return images / elapsed_s, min(1.0, self.waited_s / elapsed_s)
-
-
 class Progress:
     """Progress of one epoch."""
 
-    def __init__(self, *, epoch: int, epochs: int, steps: int, done: int, images_per_step: int) -> None:
+    def __init__(
+        self, *, epoch: int, epochs: int, steps: int, done: int, images_per_step: int, is_shown: bool = True
+    ) -> None:
         self._label = f"epoch {epoch + 1}/{epochs}"
         self._steps = steps
         self._step = done
         self._images_per_step = images_per_step
         self._bar = None
-        if sys.stderr.isatty():
+        if is_shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facerec.evaluation.pictures import write_roc_picture
-from facerec.evaluation.suites import evaluate_suite, metric_values
+from facerec.evaluation.names import metric_key
 from facerec.fsio import atomic_write_text
 from facerec.training.checkpoint import mark
+from facerec.training.elastic import forget_run
 from facerec.training.history import Evaluation
 from facerec.training.session import Session
+from facerec.training.verification import verify
 
 __all__ = ["TrainResult", "conclude", "record_epoch"]
 
@@ -37,6 +38,7 @@ def record_epoch(session: Session) -> Evaluation:
     """Verify where it is due, write the history, and mark the best checkpoint.
 
     The checkpoint of this epoch has been saved already, so that a kill in the evaluation costs only the evaluation.
+    Every process takes part and ends with the same history; rank 0 writes.
     """
     metrics: dict[str, float] = {}
     if session.epoch > 0:
@@ -47,21 +49,22 @@ def record_epoch(session: Session) -> Evaluation:
         )
         session.epoch_means.clear()
     if _is_due(session):
-        metrics |= _verify(session)
+        metrics |= verify(session)
     evaluation = Evaluation(epoch=session.epoch, step=session.global_step, metrics=metrics)
     session.evaluations.append(evaluation)
-    entries = [entry.to_dict() for entry in session.evaluations]
-    atomic_write_text(session.run_folder / "history.json", json.dumps(entries, indent=1))
-    if session.judgement.best is evaluation:
-        mark(session.run_folder, "best", (session.run_folder / "last").resolve())
-    _tell(session, evaluation)
+    if session.world.is_main:
+        entries = [entry.to_dict() for entry in session.evaluations]
+        atomic_write_text(session.run_folder / "history.json", json.dumps(entries, indent=1))
+        if session.judgement.best is evaluation:
+            mark(session.run_folder, "best", (session.run_folder / "last").resolve())
+        _tell(session, evaluation)
     if session.on_evaluation is not None:
         session.on_evaluation(evaluation)
     return evaluation
 
 
 def conclude(session: Session) -> TrainResult:
-    """Write ``summary.json`` and hand the run's files to the tracker."""
+    """Write ``summary.json`` and hand the run's files to the tracker; rank 0 does."""
     judgement = session.judgement
     trained = [evaluation for evaluation in session.evaluations if evaluation.epoch > 0]
     untrained = [evaluation for evaluation in session.evaluations if evaluation.epoch == 0]
@@ -73,6 +76,12 @@ def conclude(session: Session) -> TrainResult:
         last=trained[-1] if trained else None,
         tracker_run_id=session.tracker.run_id,
     )
+    if session.world.is_main:
+        _write_summary(session, result)
+    return result
+
+
+def _write_summary(session: Session, result: TrainResult) -> None:
     summary = _summary(session, result)
     atomic_write_text(session.run_folder / "summary.json", json.dumps(summary, indent=2))
     if result.best is not None:
@@ -83,7 +92,7 @@ def conclude(session: Session) -> TrainResult:
     for link in ("best", "last"):
         if (session.run_folder / link).is_dir():
             session.tracker.log_file((session.run_folder / link).resolve(), folder=f"checkpoints/{link}")
-    return result
+    forget_run(session.run_folder.parent)
 
 
 def _is_due(session: Session) -> bool:
@@ -95,32 +104,13 @@ def _is_due(session: Session) -> bool:
     return session.epoch % config.eval.eval_freq == 0 or session.epoch == config.training.epochs
 
 
-def _verify(session: Session) -> dict[str, float]:
-    config = session.config
-    results = evaluate_suite(
-        session.model.backbone,
-        session.pair_sets,
-        image_hw=config.image_hw,
-        device=session.device,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
-    )
-    metrics = metric_values(results)
-    session.tracker.log_metrics(metrics, step=session.epoch)
-    picture = session.run_folder / "pictures" / f"roc_epoch_{session.epoch:03d}.png"
-    picture.parent.mkdir(exist_ok=True)
-    write_roc_picture(results, picture)
-    session.tracker.log_file(picture, folder="pictures")
-    return metrics
-
-
 def _tell(session: Session, evaluation: Evaluation) -> None:
     label = f"epoch {evaluation.epoch}" if evaluation.epoch else "untrained"
     values = evaluation.metrics
     if "train/loss" in values:
         LOGGER.info("%s: loss %.4f, accuracy %.4f", label, values["train/loss"], values["train/accuracy"])
     for pairs in session.pair_sets:
-        key = f"eval/{pairs.name}/accuracy"
+        key = metric_key(pairs.name, "accuracy")
         if key in values:
             best = " (best so far)" if session.judgement.best is evaluation else ""
             LOGGER.info(
@@ -129,7 +119,7 @@ def _tell(session: Session, evaluation: Evaluation) -> None:
                 pairs.name,
                 values[key],
                 values[f"{key}_std"],
-                values[f"eval/{pairs.name}/auc"],
+                values[metric_key(pairs.name, "auc")],
                 best if session.monitor == key else "",
             )
 

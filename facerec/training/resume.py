@@ -9,7 +9,7 @@ from facerec.config.schema import Config
 from facerec.errors import CheckpointError
 from facerec.training.checkpoint import SavedState
 
-__all__ = ["check_resumable", "config_changes"]
+__all__ = ["check_resumable", "config_changes", "place_in_epoch"]
 
 # These decide what the tensors mean or in which order the pictures come; with others a resumed run would be another.
 _FIXED = (
@@ -26,7 +26,14 @@ _FIXED = (
 )
 # These change the course of the training from here on, which a user may want; they are told.
 _COURSE = ("training.", "data.on_bad_record", "deterministic")
-_FREE = ("training.resume", "training.early_stop", "training.patience", "training.data_parallel")
+_FREE = (
+    "training.resume",
+    "training.early_stop",
+    "training.patience",
+    "training.data_parallel",
+    "training.accumulation_steps",
+    "training.compile",
+)
 
 
 def config_changes(saved: dict[str, Any], present: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -35,14 +42,21 @@ def config_changes(saved: dict[str, Any], present: dict[str, Any]) -> dict[str, 
     return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
 
 
-def check_resumable(state: SavedState, config: Config, *, num_classes: int, fingerprint: str) -> list[str]:
+def check_resumable(
+    state: SavedState, config: Config, *, num_classes: int, fingerprint: str, world_size: int = 1
+) -> list[str]:
     """Refuse a resume that would be another training; return a line for each change that is let through.
+
+    Another number of processes is let through, and with it another batch of each where the joint batch stays.
 
     Raises:
         CheckpointError: the data or a setting that the saved state depends on has changed; names each.
     """
     changes = config_changes(state.config, config_to_dict(config))
     changes.pop("head.num_classes", None)
+    total_before, total_now = _total_batch(state), config.data.batch_size * world_size
+    if total_before == total_now:
+        changes.pop("data.batch_size", None)
     fixed = [key for key in changes if key.startswith(_FIXED)]
     refused = [f"{key}: {changes[key][0]!r} -> {changes[key][1]!r}" for key in sorted(fixed)]
     if num_classes != state.num_classes:
@@ -56,4 +70,34 @@ def check_resumable(state: SavedState, config: Config, *, num_classes: int, fing
             + "; set them back, or start a new run without --resume"
         )
     told = [key for key in sorted(changes) if key.startswith(_COURSE) and key not in _FREE]
-    return [f"resuming with another {key}: {changes[key][0]!r} -> {changes[key][1]!r}" for key in told]
+    lines = [f"resuming with another {key}: {changes[key][0]!r} -> {changes[key][1]!r}" for key in told]
+    if state.world_size != world_size:
+        lines.append(
+            f"resuming with another number of processes: {state.world_size} -> {world_size}, "
+            f"the joint batch {total_before} -> {total_now}; weights, class centres and optimiser are complete"
+            + ("" if total_before == total_now else "; mind training.lr")
+        )
+    return lines
+
+
+def place_in_epoch(state: SavedState, *, total_batch: int, steps_per_epoch: int) -> tuple[int, str]:
+    """The step of the epoch at which a joint batch of ``total_batch`` goes on, and what a user should hear of it.
+
+    Raises:
+        CheckpointError: the epoch has become shorter than what is done of it.
+    """
+    before = _total_batch(state)
+    if before == total_batch:
+        if state.step_in_epoch >= steps_per_epoch:
+            raise CheckpointError(
+                f"the checkpoint was made after step {state.step_in_epoch} of an epoch, which is shorter now"
+            )
+        return state.step_in_epoch, ""
+    done = state.step_in_epoch * before
+    step = min(done // total_batch, steps_per_epoch - 1)
+    again = done - step * total_batch
+    return step, f"{again} pictures of this epoch are seen again, as {done} are no whole batches" if again else ""
+
+
+def _total_batch(state: SavedState) -> int:
+    return int(state.config["data"]["batch_size"]) * state.world_size

@@ -12,7 +12,7 @@ from pathlib import Path
 from facerec.errors import CheckpointError, MissingPathError, TrainingError
 from facerec.training.checkpoint import list_checkpoints
 
-__all__ = ["checkpoint_to_resume", "create_run_folder", "latest_run", "lock_run"]
+__all__ = ["checkpoint_to_resume", "create_run_folder", "latest_run", "lock_run", "newest_checkpoint"]
 
 
 def create_run_folder(save_dir: Path) -> Path:
@@ -58,14 +58,22 @@ def checkpoint_to_resume(resume: bool | str, *, save_dir: Path) -> Path:
         raise MissingPathError(f"{path} to resume from does not exist; give a run folder or a checkpoint folder")
     if (path / "state.json").is_file():
         return path.resolve()
-    last = path / "last"
-    if last.is_dir():
-        return last.resolve()
-    if complete := list_checkpoints(path):
-        return complete[-1].resolve()
+    if newest := newest_checkpoint(path):
+        return newest
     raise CheckpointError(
         f"run {path} has no complete checkpoint to resume from; remove that folder, or start without --resume"
     )
+
+
+def newest_checkpoint(run_folder: Path) -> Path | None:
+    """The checkpoint that ``last`` names, else the newest one; null if the folder has no complete checkpoint."""
+    if not run_folder.is_dir():
+        return None
+    last = run_folder / "last"
+    if last.is_dir():
+        return last.resolve()
+    complete = list_checkpoints(run_folder)
+    return complete[-1].resolve() if complete else None
 
 
 @contextmanager

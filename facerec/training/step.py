@@ -1,112 +1,97 @@
-"""One update of the weights, and what is accumulated over many of them."""
+"""One update of the weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from facerec.data.transforms import normalise_images
-from facerec.models.build import FaceModel
+from facerec.models.classification import LossOutput
 from facerec.models.device import Precision
+from facerec.training.distributed import World
+from facerec.training.ema import MovingAverage
+from facerec.training.scaler import build_scaler
 
-__all__ = ["RunningMeans", "TrainStep", "Window"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """Means over the pictures of some steps."""
-
-    loss: float
-    accuracy: float
-    """Top-1 accuracy of the logits, margin included; in [0, 1]."""
-    images: int
-
-
-class RunningMeans:
-    """Sums of loss and hits that stay on the device, so that a step waits for nothing."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._sums_2 = torch.zeros(2, dtype=torch.float64, device=device)
-        self._images = 0
-
-    @torch.no_grad()
-    def add(self, loss: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
-        """Add one batch."""
-        batch = labels_B.shape[0]
-        hits = (logits_BC.argmax(dim=1) == labels_B).sum()
-        self._sums_2 += torch.stack([loss.detach().double() * batch, hits.double()])
-        self._images += batch
-
-    def read(self) -> Window:
-        """The means so far; waits for the device."""
-        loss, hits = self._sums_2.tolist()
-        images = max(1, self._images)
-        return Window(loss=loss / images, accuracy=hits / images, images=self._images)
-
-    def clear(self) -> None:
-        """Start again."""
-        self._sums_2.zero_()
-        self._images = 0
-
-    def state(self) -> list[float]:
-        """The sums as plain data."""
-        return [*self._sums_2.tolist(), self._images]
-
-    def restore(self, state: list[float]) -> None:
-        """Set the sums to what `state` returned."""
-        self._sums_2.copy_(torch.tensor(state[:2], dtype=torch.float64))
-        self._images = int(state[2])
+__all__ = ["TrainStep"]
 
 
 class TrainStep:
-    """Forward, backward, clip, update.
+    """Forward, backward, clip, update; a batch may be computed in equal parts, whose gradients add up.
 
     A loss or a gradient that is not finite never reaches the weights: on a CPU the step says so at once; on CUDA the
     update is left out by the fused optimiser itself, this one and all later ones, until `is_broken` is asked, so that
-    no step has to wait for the device. An overflow that the float16 scaler handles is not such a case.
+    no step has to wait for the device. An overflow that the float16 scaler handles is not such a case. Several
+    processes agree on it, so that all of them leave the update out.
     """
 
     def __init__(
         self,
-        model: FaceModel,
+        backbone: nn.Module,
+        loss: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
         precision: Precision,
         grad_clip_norm: float,
         device: torch.device,
         init_scale: float = 2.0**16,
-        data_parallel: bool = False,
+        accumulation_steps: int = 1,
+        frozen_backbone: nn.Module | None = None,
+        local_weights: Sequence[nn.Parameter] = (),
+        average: MovingAverage | None = None,
+        world: World | None = None,
     ) -> None:
-        self.model = model
+        """Prepare the updates.
+
+        ``backbone`` and ``loss`` are called as they are: compiled, or wrapped for several processes.
+        ``frozen_backbone`` is called instead while `is_frozen`, without gradients. ``local_weights`` are those that
+        every process has a part of its own of, such as a shard of the class centres.
+        """
         self.optimizer = optimizer
         self.device = device
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=init_scale, enabled=precision.needs_scaler)
-        self._backbone: nn.Module = nn.DataParallel(model.backbone) if data_parallel else model.backbone
+        self.average = average
+        self.is_frozen = False
+        self.scaler = build_scaler(
+            device, init_scale=init_scale, enabled=precision.needs_scaler, several=world is not None and world.size > 1
+        )
+        self.embedding_spread = torch.ones((), device=device)
+        """1 - |mean of the normalised embeddings|² of the newest part; 0 where all embeddings are the same."""
+        self._backbone = backbone
+        self._frozen_backbone = frozen_backbone or backbone
+        self._loss = loss
         self._precision = precision
         self._grad_clip_norm = grad_clip_norm
-        self._parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self._parts = accumulation_steps
+        self._world = world or World()
+        parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+        local = set(local_weights)
+        self._shared_weights = [weight for weight in parameters if weight not in local]
+        self._local_weights = [weight for weight in parameters if weight in local]
         self._broken = torch.zeros((), device=device)
         self._first_broken = torch.full((), -1, dtype=torch.int64, device=device)
 
-    def __call__(self, images_BCHW: Tensor, labels_B: Tensor, *, step: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, images_BCHW: Tensor, labels_B: Tensor, *, step: int) -> LossOutput:
         """Update the weights by one batch.
 
         ``step`` is the number of the update, to name it should it break.
-        Shape: images (B, 3, H, W) uint8, labels (B,) int64, both on the device; returns the loss, a scalar, and the
-        logits (B, C), float32.
+        Shape: images (B, 3, H, W) uint8, labels (B,) int64, both on the device.
         """
-        autocast_dtype = self._precision.dtype
-        with torch.autocast(self.device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-            embeddings_BD = self._backbone(normalise_images(images_BCHW))
-            logits_BC = self.model.head(embeddings_BD, labels_B)
-        loss = F.cross_entropy(logits_BC, labels_B)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self._update(loss, step)
-        return loss, logits_BC
+        outputs: list[LossOutput] = []
+        pairs = zip(images_BCHW.chunk(self._parts), labels_B.chunk(self._parts), strict=True)
+        for index, (images, labels) in enumerate(pairs, start=1):
+            with self._exchanging(enabled=index == self._parts):
+                output = self._forward(images, labels, step)
+                self.scaler.scale(output.loss / self._parts).backward()
+            outputs.append(LossOutput(output.loss.detach(), output.is_correct_B))
+        whole = outputs[0] if self._parts == 1 else _join(outputs)
+        self._update(whole.loss, step)
+        if self.average is not None:
+            self.average.update(step)
+        return whole
 
     def is_broken(self) -> bool:
         """Whether a loss or a gradient was not finite; waits for the device."""
@@ -117,18 +102,47 @@ class TrainStep:
         """The first step whose loss or gradient was not finite, -1 for none; waits for the device."""
         return int(self._first_broken.item())
 
+    def _forward(self, images_BCHW: Tensor, labels_B: Tensor, step: int) -> LossOutput:
+        dtype = self._precision.dtype
+        with torch.autocast(self.device.type, dtype=dtype) if dtype is not None else nullcontext():
+            inputs = normalise_images(images_BCHW)
+            if self.is_frozen:
+                with torch.no_grad():
+                    embeddings_BD: Tensor = self._frozen_backbone(inputs)
+            else:
+                embeddings_BD = self._backbone(inputs)
+            output: LossOutput = self._loss(embeddings_BD, labels_B, step=step)
+        self._note_spread(embeddings_BD)
+        return output
+
+    @torch.no_grad()
+    def _note_spread(self, embeddings_BD: Tensor) -> None:
+        mean_D = nn.functional.normalize(embeddings_BD.detach().float()).mean(dim=0)
+        self.embedding_spread = 1.0 - mean_D.square().sum()
+
+    def _exchanging(self, *, enabled: bool) -> AbstractContextManager[object]:
+        # Gradients go to the other processes once per update, with the last part of the batch.
+        block = ExitStack()
+        if not enabled:
+            for module in (self._backbone, self._loss):
+                inner = getattr(module, "_orig_mod", module)
+                if isinstance(inner, DistributedDataParallel):
+                    block.enter_context(inner.no_sync())
+        return block
+
     def _update(self, loss: Tensor, step: int) -> None:
         self.scaler.unscale_(self.optimizer)
-        finite = torch.isfinite(loss)
+        norm = self._gradient_norm()
         if self._grad_clip_norm > 0:
-            norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip_norm)
-        else:
-            norm = nn.utils.get_total_norm([weight.grad for weight in self._parameters if weight.grad is not None])
+            weights = self._shared_weights + self._local_weights
+            nn.utils.clip_grads_with_norm_(weights, self._grad_clip_norm, norm)
+        finite = torch.isfinite(loss)
         if not self.scaler.is_enabled():
             finite = finite & torch.isfinite(norm)
-        is_first = ~finite & (self._broken == 0)
+        broken = self._world.sum((~finite).float())
+        is_first = (broken > 0) & (self._broken == 0)
         self._first_broken = torch.where(is_first, step, self._first_broken)
-        self._broken = torch.maximum(self._broken, (~finite).float())
+        self._broken = torch.maximum(self._broken, broken.clamp(max=1.0))
         if self.device.type == "cpu" and self.is_broken():
             return
         if self.scaler.is_enabled():
@@ -139,7 +153,23 @@ class TrainStep:
             self._skip_when_broken()
             self.optimizer.step()
 
+    def _gradient_norm(self) -> Tensor:
+        norm = _norm(self._shared_weights)
+        if not self._local_weights:
+            return norm
+        return (norm.square() + self._world.sum(_norm(self._local_weights).square())).sqrt()
+
     def _skip_when_broken(self) -> None:
         if self.device.type == "cuda":
             # The fused optimisers read this attribute, by which torch's own scaler tells them to leave an update out.
             self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]
+
+
+def _norm(weights: Sequence[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+
+
+def _join(outputs: list[LossOutput]) -> LossOutput:
+    # The parts are equal, so the mean of their means is the mean of all.
+    loss = torch.stack([output.loss for output in outputs]).mean()
+    return LossOutput(loss, torch.cat([output.is_correct_B for output in outputs]))

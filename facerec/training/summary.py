@@ -9,6 +9,7 @@ from typing import Any
 
 from facerec.config.load import load_config
 from facerec.errors import MissingPathError, UsageError
+from facerec.evaluation.names import metric_key
 from facerec.training.run_folder import latest_run
 
 __all__ = ["describe_summary", "find_run", "read_summary"]
@@ -67,7 +68,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
 
 
 def _accuracy_line(summary: dict[str, Any], name: str) -> str:
-    key = f"eval/{name}/accuracy"
+    key = metric_key(name, "accuracy")
 
     def value(moment: str) -> str:
         metrics = (summary[moment] or {}).get("metrics", {})

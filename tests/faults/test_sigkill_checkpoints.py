@@ -37,7 +37,8 @@ if not atomic:
     checkpoint.atomic_folder = write_in_place
 
 backbone, head = torch.nn.Linear(128, 128), torch.nn.Linear(128, 8)
-optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.1, momentum=0.9)
+weights = [*backbone.parameters(), *head.parameters()]
+optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9)
 head(backbone(torch.ones(1, 128))).sum().backward()
 optimizer.step()
 
@@ -46,7 +47,9 @@ def save(step):
         epoch=0, step_in_epoch=step, global_step=step, num_classes=8, config={}, fingerprint="f", rng={},
         epoch_sums=[0.0, 0.0, 0], scaler={}, optimizer={}, evaluations=[], tracker_run_id=None,
     )
-    save_checkpoint(run, state, backbone=backbone, head=head, optimizer=optimizer)
+    momentum = {str(i): optimizer.state[weight]["momentum_buffer"] for i, weight in enumerate(weights)}
+    files = {"model": backbone.state_dict(), "head": head.state_dict(), "optimizer": momentum}
+    save_checkpoint(run, state, files=files)
 
 started = time.perf_counter()
 save(1)

@@ -12,7 +12,6 @@ import pytest
 
 from facerec.config.schema import Config
 from facerec.errors import CheckpointError
-from facerec.training import session as session_module
 from facerec.training.checkpoint import list_checkpoints
 from facerec.training.interrupt import TrainingInterrupted
 from facerec.training.loop import train
@@ -85,7 +84,7 @@ def test_without_the_state_of_the_generators_the_weights_differ(
 ) -> None:
     expected, _ = uninterrupted(make_config, tmp_path)
     run = interrupt_at(make_config(), 6)
-    monkeypatch.setattr(session_module, "restore_rng", lambda state: None)
+    monkeypatch.setattr("facerec.training.saving.restore_rng", lambda state: None)
     train(make_config(training__resume=True), tracker=RecordingTracker())
     assert final_bytes(run) != expected
 
@@ -95,7 +94,7 @@ def test_without_the_momentum_the_weights_differ(
 ) -> None:
     expected, _ = uninterrupted(make_config, tmp_path)
     run = interrupt_at(make_config(), 6)
-    monkeypatch.setattr("facerec.training.checkpoint._load_optimizer", lambda folder, state, optimizer: None)
+    monkeypatch.setattr("facerec.training.saving.load_optimizer", lambda *_, **__: None)
     train(make_config(training__resume=True), tracker=RecordingTracker())
     assert final_bytes(run) != expected
 

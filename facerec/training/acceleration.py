@@ -1,0 +1,55 @@
+"""What makes a step faster without changing what it computes: compiling, TF32, several GPUs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from facerec.config.schema import TrainingConfig
+from facerec.errors import ConfigError
+from facerec.training.distributed import World
+
+__all__ = ["accelerate_backbone", "allow_tf32", "share_gradients"]
+
+_WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+
+
+def accelerate_backbone(
+    backbone: nn.Module, config: TrainingConfig, *, device: torch.device, world: World
+) -> nn.Module:
+    """The backbone as the step calls it; its weights stay those of ``backbone``.
+
+    Raises:
+        ConfigError: a setting does not go together with several processes.
+    """
+    called = share_gradients(backbone, device=device, world=world)
+    if config.data_parallel:
+        if world.size > 1:
+            raise ConfigError("training.data_parallel: several processes have taken its place; remove the key")
+        return nn.DataParallel(backbone)
+    if config.compile is False:
+        return called
+    mode = "default" if config.compile is True else config.compile
+    if world.size > 1 and mode in _WITH_CUDA_GRAPHS:
+        raise ConfigError(
+            f"training.compile: '{mode}' replays CUDA graphs, which do not exchange gradients between processes; "
+            "use default or max-autotune-no-cudagraphs"
+        )
+    # The loader drops what does not fill a batch, so every shape is seen in the first step.
+    return torch.compile(called, mode=mode, dynamic=False)  # type: ignore[return-value]
+
+
+def share_gradients(module: nn.Module, *, device: torch.device, world: World) -> nn.Module:
+    """Let the gradients of a module be the mean over all processes; the module itself where there is one."""
+    if world.size == 1:
+        return module
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+
+
+def allow_tf32(*, enabled: bool) -> None:
+    """Let CUDA round the factors of float32 products and convolutions to TF32, or forbid it."""
+    precision = "tf32" if enabled else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]

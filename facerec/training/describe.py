@@ -1,0 +1,60 @@
+"""What a run tells the tracker of itself before its first step."""
+
+from __future__ import annotations
+
+from facerec.config.load import config_to_dict, flatten
+from facerec.training.environment import describe_environment
+from facerec.training.session import Session
+from facerec.training.tracker import DatasetDescription, RunDescription
+
+__all__ = ["describe_run"]
+
+
+def describe_run(session: Session) -> RunDescription:
+    """Parameters, tags and data of the run."""
+    config, loader = session.config, session.loader
+    head, backbone, data = config.head.type, config.model.backbone, config.data.name
+    params = flatten(config_to_dict(config)) | describe_environment(session.device)
+    params["head.num_classes"] = loader.num_classes
+    params |= {
+        "run.folder": str(session.run_folder),
+        "run.precision": str(session.parts.precision),
+        "run.steps_per_epoch": loader.steps_per_epoch,
+        "run.processes": session.world.size,
+        "run.total_batch": session.total_batch,
+        "data.images": loader.num_images,
+        "data.fingerprint": loader.pack.fingerprint,
+    }
+    params |= {f"eval.sha256.{pairs.name}": pairs.sha256 for pairs in session.pair_sets}
+    return RunDescription(
+        name=config.logging.run_name or f"{backbone}-{head}-{data}",
+        experiment=config.logging.experiment,
+        params=params,
+        tags={"facerec.backbone": backbone, "facerec.head": head, "facerec.dataset": data, **config.logging.tags},
+        datasets=(_training_set(session), *_pair_sets(session)),
+        resume_run_id=session.resume_run_id,
+    )
+
+
+def _training_set(session: Session) -> DatasetDescription:
+    loader = session.loader
+    return DatasetDescription(
+        name=session.config.data.name,
+        digest=loader.pack.fingerprint,
+        context="train",
+        source=str(session.config.data.root),
+        facts={"images": loader.num_images, "identities": loader.num_classes},
+    )
+
+
+def _pair_sets(session: Session) -> list[DatasetDescription]:
+    return [
+        DatasetDescription(
+            name=pairs.name,
+            digest=pairs.sha256,
+            context="eval",
+            source=str(pairs.path),
+            facts={"pairs": pairs.num_pairs, "genuine": pairs.num_genuine},
+        )
+        for pairs in session.pair_sets
+    ]

@@ -1,0 +1,50 @@
+"""What stops a training, as a sentence with the usual cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from facerec.errors import TrainingError
+from facerec.training.memory import explained_memory_errors
+from facerec.training.session import Session
+
+__all__ = ["explained_failures", "not_finite"]
+
+
+@contextmanager
+def explained_failures(session: Session) -> Iterator[None]:
+    """Say what to change where the block runs out of memory or cannot compile.
+
+    Raises:
+        TrainingError: one of these.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    weights = session.parts.model.parameters()
+    sizes = {"sgd": 3, "adam": 4, "adamw": 4}[session.config.training.optimizer]
+    static_bytes = sizes * sum(weight.numel() * weight.element_size() for weight in weights)
+    try:
+        with explained_memory_errors(session.config, session.device, static_bytes=static_bytes):
+            yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainingError(
+            f"training.compile: {session.config.model.backbone} cannot be compiled here ({reason}); "
+            "set training.compile: false, or install the C++ compiler or the Triton that it needs"
+        ) from error
+
+
+def not_finite(session: Session, lr: float) -> TrainingError:
+    """The error for a loss or a gradient that is not finite: which step, and which records it had."""
+    first = session.step.first_broken_step
+    step, keys = next(((step, keys) for step, keys in session.recent_keys if step == first), (session.global_step, []))
+    records = ", ".join(map(str, keys[:8])) + (", …" if len(keys) > 8 else "")
+    scaler = session.step.scaler
+    scale = f", loss scale {scaler.get_scale():.3g}" if scaler.is_enabled() else ""
+    own = f" of process {session.world.rank}" if session.world.size > 1 else ""
+    return TrainingError(
+        f"the loss or a gradient is not finite at step {step} (epoch {session.epoch + 1}, learning rate {lr:.3g}{scale}, "
+        f"records{own} {records or 'unknown'}); the update was left out and the checkpoints are intact. Usual causes: "
+        "a learning rate that is too high for the batch size, or no warm-up (training.warmup_epochs)"
+    )

@@ -1,0 +1,117 @@
+"""A session is put together, fresh or from a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from facerec.config.load import dump_yaml
+from facerec.config.schema import Config
+from facerec.data.loader import TrainLoader, build_train_loader
+from facerec.evaluation.suites import resolve_monitor
+from facerec.fsio import atomic_write_text
+from facerec.training.assembly import assemble
+from facerec.training.checkpoint import read_state
+from facerec.training.distributed import World
+from facerec.training.elastic import claim_run, run_to_continue
+from facerec.training.means import RunningMeans
+from facerec.training.progress import log_to, log_warnings
+from facerec.training.run_folder import checkpoint_to_resume, create_run_folder, lock_run
+from facerec.training.saving import restore
+from facerec.training.session import Session
+from facerec.training.symptoms import Symptoms
+from facerec.training.tracker import Tracker
+from facerec.training.warm import WarmData
+
+__all__ = ["occupy_run_folder", "open_session", "watch_symptoms"]
+
+LOGGER = logging.getLogger("facerec")
+
+
+def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmData | None = None) -> Session:
+    """Build everything, and continue where a checkpoint stopped when the configuration or the launcher asks for it.
+
+    ``data`` holds what earlier trainings of this process have opened.
+
+    Raises:
+        FacerecError: the data, the device or the checkpoint cannot be used; nothing has been written then.
+    """
+    device = world.device(config.device)
+    checkpoint = _find_checkpoint(config, world)
+    state = read_state(checkpoint) if checkpoint else None
+    data = data or WarmData()
+    pair_sets = data.pair_sets(config)
+    monitor = resolve_monitor(config.training.monitor, [pairs.name for pairs in pair_sets]) if pair_sets else ""
+    loader = build_train_loader(
+        config, pack=data.pack(config), rank=world.rank, world_size=world.size, pin_memory=device.type == "cuda"
+    )
+    try:
+        parts = assemble(config, num_classes=loader.num_classes, world=world)
+        session = Session(
+            config=config,
+            world=world,
+            parts=parts,
+            loader=loader,
+            pair_sets=pair_sets,
+            monitor=monitor or "train/loss",
+            epoch_means=RunningMeans(device, world=world),
+            symptoms=watch_symptoms(config, loader, world=world),
+            tracker=tracker,
+            run_folder=checkpoint.parent if checkpoint else _new_run_folder(config, world),
+        )
+        if checkpoint and state:
+            restore(session, checkpoint, state)
+    except BaseException:
+        loader.close()
+        raise
+    return session
+
+
+def watch_symptoms(config: Config, loader: TrainLoader, *, world: World) -> Symptoms:
+    """What watches the updates on the pictures of ``loader``."""
+    used = loader.steps_per_epoch * config.data.batch_size * world.size
+    return Symptoms(
+        num_classes=loader.num_classes,
+        unused_images=loader.num_images - used,
+        device=world.device(config.device),
+        world=world,
+    )
+
+
+@contextmanager
+def occupy_run_folder(session: Session) -> Iterator[None]:
+    """Hold the run's folder and write its log and its configuration; rank 0 does, the others tell warnings only.
+
+    Raises:
+        TrainingError: another process trains in the folder.
+    """
+    if not session.world.is_main:
+        with log_warnings(rank=session.world.rank):
+            yield
+        return
+    with lock_run(session.run_folder), log_to(session.log_folder / "train.log"):
+        # The configuration of a resumed run is the newest.
+        atomic_write_text(session.run_folder / "config.yaml", dump_yaml(session.config))
+        claim_run(session.run_folder)
+        yield
+
+
+def _find_checkpoint(config: Config, world: World) -> Path | None:
+    # Rank 0 looks, because the folder may change while the others start.
+    found = ""
+    if world.is_main:
+        save_dir = Path(config.checkpoint.save_dir)
+        restarted = run_to_continue(save_dir) if world.restarts > 0 else None
+        if restarted:
+            LOGGER.warning("start %d by the launcher: going on with %s", world.restarts + 1, restarted)
+            found = str(restarted)
+        elif config.training.resume:
+            found = str(checkpoint_to_resume(config.training.resume, save_dir=save_dir))
+    found = world.text_of_main(found)
+    return Path(found) if found else None
+
+
+def _new_run_folder(config: Config, world: World) -> Path:
+    return Path(world.text_of_main(str(create_run_folder(Path(config.checkpoint.save_dir))) if world.is_main else ""))
