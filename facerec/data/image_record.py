@@ -11,27 +11,35 @@ from numpy.typing import NDArray
 
 from facerec.errors import DataError, RecordError
 
-__all__ = ["HEADER_BYTES", "ImageRecord", "build_image_record", "parse_image_record"]
+__all__ = ["HEADER_BYTES", "ImageRecord", "build_image_record", "parse_image_record", "unpack_image_head"]
 
 _HEADER = struct.Struct("<IfQQ")
 HEADER_BYTES = _HEADER.size
 _unpack_header = _HEADER.unpack_from
+unpack_image_head = struct.Struct("<IIIfQQ").unpack_from
+"""Magic and length of a record that is not cut into parts, and the header of the image in it."""
 
 
 class ImageRecord(NamedTuple):
     """One image record, decoded as far as its header.
 
     ``flag`` is the number of labels that follow the header (0: the label stands in the header itself); ``label`` is the
-    first label; ``labels`` holds all of them, float32 of shape (max(flag, 1),). ``image`` is the encoded image, empty
-    in header and identity records; it shares memory with the payload where that was a memoryview.
+    first label. ``image`` is the encoded image, empty in header and identity records; it shares memory with the payload
+    where that was a memoryview.
     """
 
     flag: int
     label: float
-    labels: NDArray[np.float32]
+    vector: NDArray[np.float32] | None
+    """The labels behind the header, (flag,); None where there are none."""
     record_id: int
     record_id2: int
     image: bytes | memoryview
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        """All labels, (max(flag, 1),)."""
+        return np.array((self.label,), dtype=np.float32) if self.vector is None else self.vector
 
 
 def parse_image_record(
@@ -46,8 +54,7 @@ def parse_image_record(
         raise _too_short(payload, HEADER_BYTES, key, offset)
     flag, label, record_id, record_id2 = _unpack_header(payload)
     if flag == 0:
-        labels = np.array((label,), dtype=np.float32)
-        return ImageRecord(0, label, labels, record_id, record_id2, payload[HEADER_BYTES:])
+        return ImageRecord(0, label, None, record_id, record_id2, payload[HEADER_BYTES:])
     start = HEADER_BYTES + 4 * flag
     if len(payload) < start:
         raise _too_short(payload, start, key, offset)

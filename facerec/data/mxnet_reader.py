@@ -91,7 +91,7 @@ class MxnetPack:
         except (KeyError, TypeError, ValueError, struct.error, mxnet.base.MXNetError) as error:
             raise RecordError(f"{self.describe(key)} cannot be read by mxnet: {error}", key=key) from error
         labels = np.atleast_1d(np.asarray(header.label, dtype=np.float32))
-        return ImageRecord(header.flag, float(labels[0]), labels, header.id, header.id2, image)
+        return ImageRecord(header.flag, float(labels[0]), labels if header.flag else None, header.id, header.id2, image)
 
     def _reader(self, mxnet: Any) -> Any:
         """The reader of this process: mxnet's keeps a position in the file, which a fork would share."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facerec.data.pack_layout import EXACT_FLOAT, Property, find_layout, find_rec, parse_record, read_property
+from facerec.data.pack_layout import EXACT_FLOAT, Property, find_layout, find_rec, read_property
 from facerec.data.record_parts import FIRST, LENGTH_MASK
 from facerec.data.record_writer import LENGTH_BITS, MAGIC
 from facerec.data.recordio import ImageRecord, RecordReader
@@ -31,8 +31,8 @@ class FacePack:
     reader: RecordReader
     rec_path: Path
     layout: Literal["header", "flat"]
-    image_keys: NDArray[np.int64]
-    """(N,) keys of the image records, ascending."""
+    num_images: int
+    """N, the number of images."""
     num_classes: int
     num_classes_source: str
     """Where the class count is known from: ``property``, ``identity records`` or ``labels``."""
@@ -59,7 +59,7 @@ class FacePack:
         layout = find_layout(pack.reader)
         pack.layout = layout.kind
         pack._images = slice(layout.start, layout.stop)
-        pack.image_keys = pack.reader.keys[pack._images]
+        pack.num_images = layout.stop - layout.start
         pack.image_hw = told.image_hw if told else None
         pack._find_classes(told, layout.num_identities)
         content = f"{told.text if told else ''}\n{pack.reader.index.sha256}\n{pack.reader.size}"
@@ -67,9 +67,13 @@ class FacePack:
         return pack
 
     @property
-    def num_images(self) -> int:
-        """The number of images."""
-        return len(self.image_keys)
+    def image_keys(self) -> NDArray[np.int64]:
+        """(N,) keys of the image records, ascending; `keys_at` gives some of them without making all."""
+        return self.reader.keys[self._images]
+
+    def keys_at(self, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The keys of some images, by their places in [0, N)."""
+        return self.reader.index.keys_at(places + self._images.start)
 
     def read_image(self, key: int) -> ImageRecord:
         """The image record of a key.
@@ -77,7 +81,7 @@ class FacePack:
         Raises:
             RecordError: it is damaged or holds no image; names key and offset.
         """
-        record = parse_record(self.reader, key)
+        record = self.reader.read_image(key)
         if not record.image:
             raise RecordError(f"{self.describe(key)} holds no image", key=key, offset=self.reader.offset_of(key))
         return record
@@ -107,8 +111,8 @@ class FacePack:
         """
         labels, is_plain = self._plain_labels()
         for place in np.flatnonzero(~is_plain).tolist():
-            key = int(self.image_keys[place])
-            labels[place] = self.label_of(parse_record(self.reader, key), key=key)
+            key = self.reader.index.key_at(self._images.start + place)
+            labels[place] = self.label_of(self.reader.read_image(key), key=key)
         return labels
 
     def multipart_records(self) -> int:
@@ -122,14 +126,6 @@ class FacePack:
     def describe(self, key: int) -> str:
         """Where a record is, for messages."""
         return f"{self.rec_path}: record {key} at byte {self.reader.offset_of(key)}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The keys are a part of the reader's index, which need not be sent twice.
-        return {name: value for name, value in self.__dict__.items() if name != "image_keys"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.image_keys = self.reader.keys[self._images]
 
     def _plain_labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The labels, taken from the headers many at a time, and which of them are beyond doubt."""
@@ -172,9 +168,9 @@ class FacePack:
         self.num_classes, self.num_classes_source = EXACT_FLOAT, "labels"
         labels, is_plain = self._plain_labels()
         for place in np.flatnonzero(~is_plain).tolist():
-            key = int(self.image_keys[place])
+            key = self.reader.index.key_at(self._images.start + place)
             try:
-                labels[place] = self.label_of(parse_record(self.reader, key), key=key)
+                labels[place] = self.label_of(self.reader.read_image(key), key=key)
             except RecordError:
                 continue  # Reported when it is read; one damaged record does not make the pack useless.
         self.num_classes = int(labels.max()) + 1

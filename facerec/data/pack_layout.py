@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from facerec.data.image_record import ImageRecord, parse_image_record
 from facerec.data.recordio import RecordReader
 from facerec.errors import DataError, MissingPathError, RecordError
 
-__all__ = ["EXACT_FLOAT", "Layout", "Property", "find_layout", "find_rec", "parse_record", "read_property"]
+__all__ = ["EXACT_FLOAT", "Layout", "Property", "find_layout", "find_rec", "read_property"]
 
 EXACT_FLOAT = 1 << 24
 """Labels are float32: larger counts are not exact."""
@@ -79,21 +78,6 @@ def read_property(path: Path) -> Property | None:
     return Property(text, int(match[1]), height_width, int(match[4]) if match[4] else None)
 
 
-def parse_record(reader: RecordReader, key: int) -> ImageRecord:
-    """Read and parse the image record of a key.
-
-    Raises:
-        RecordError: it is damaged; names file, key and offset.
-    """
-    payload = reader.read(key)
-    try:
-        return parse_image_record(payload)
-    except RecordError as error:
-        offset = reader.offset_of(key)
-        where = f"{reader.rec_path}: record {key} at byte {offset}"
-        raise RecordError(f"{where} is no image record: {error}", key=key, offset=offset) from error
-
-
 def find_layout(reader: RecordReader) -> Layout:
     """Find the images.
 
@@ -103,7 +87,7 @@ def find_layout(reader: RecordReader) -> Layout:
     """
     flat = Layout("flat", 0, len(reader), 0)
     try:
-        header = parse_record(reader, int(reader.keys[0]))
+        header = reader.read_image(reader.index.first_key)
     except RecordError:
         if _holds_image(reader, len(reader) - 1):
             return flat
@@ -114,7 +98,7 @@ def find_layout(reader: RecordReader) -> Layout:
     told_end, told_total = float(header.labels[0]), float(header.labels[1])
     # Beyond 2^24 the header is rounded, and the index alone is right; a short index proves any such header wrong.
     is_exact = len(reader) < EXACT_FLOAT or max(told_end, told_total) < EXACT_FLOAT
-    stop = int(reader.keys.searchsorted(told_end)) if is_exact else _first_without_image(reader)
+    stop = reader.index.num_keys_below(told_end) if is_exact else _first_without_image(reader)
     if is_exact:
         _check_header(reader, told_end, told_total, stop)
     return Layout("header", 1, stop, len(reader) - stop)
@@ -123,7 +107,7 @@ def find_layout(reader: RecordReader) -> Layout:
 def _check_header(reader: RecordReader, told_end: float, told_total: float, stop: int) -> None:
     advice = f"{reader.idx_path.name} belongs to another file or is cut off"
     num_images, num_identities = stop - 1, len(reader) - stop
-    if not told_end == stop == int(reader.keys[stop - 1]) + 1:
+    if not told_end == stop == reader.index.key_at(stop - 1) + 1:
         raise DataError(
             f"{reader.rec_path}: its header record announces images with the keys 1 to {told_end - 1:g}, the index has "
             f"{num_images} of them; {advice}"
@@ -145,7 +129,7 @@ def _check_header(reader: RecordReader, told_end: float, told_total: float, stop
 def _holds_image(reader: RecordReader, position: int) -> bool | None:
     """Whether the record at a position has an image; None where it is damaged."""
     try:
-        return len(parse_record(reader, int(reader.keys[position])).image) > 0
+        return len(reader.read_image(reader.index.key_at(position)).image) > 0
     except RecordError:
         return None
 

@@ -8,8 +8,7 @@ Source: dmlc-core ``src/recordio.cc``.
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +17,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from facerec.data.image_record import ImageRecord, build_image_record, parse_image_record
-from facerec.data.index import open_index
+from facerec.data.image_record import ImageRecord, build_image_record, parse_image_record, unpack_image_head
+from facerec.data.index import RecordIndex, open_index
+from facerec.data.record_batch import ImageBatch, PlainHeads, plain_heads
+from facerec.data.record_file import RecordFile
 from facerec.data.record_parts import (
     HEADER_BYTES,
     PADDING,
@@ -30,13 +31,19 @@ from facerec.data.record_parts import (
     unpack_header,
 )
 from facerec.data.record_writer import MAGIC, MAGIC_BYTES, RecordWriter
-from facerec.errors import MissingPathError, RecordError
+from facerec.errors import RecordError
 
-__all__ = ["ImageRecord", "RecordReader", "RecordWriter", "build_image_record", "parse_image_record"]
+__all__ = ["ImageBatch", "ImageRecord", "RecordReader", "RecordWriter", "build_image_record", "parse_image_record"]
+
+_log = logging.getLogger(__name__)
 
 _SAMPLED_PLACES = 16
 _LONGEST_SINGLE_READ = 1 << 20
 """Bytes that one ``pread`` asks for before the length of the record is known."""
+_IMAGE_HEAD_BYTES = 32
+"""Header of the record and of the image in it, where the label stands in the latter."""
+_new_record: Any = tuple.__new__
+"""Half the time of the constructor that NamedTuple writes."""
 
 
 class RecordReader:
@@ -67,40 +74,31 @@ class RecordReader:
         self.rec_path = Path(rec_path)
         self.idx_path = Path(idx_path) if idx_path is not None else self.rec_path.with_suffix(".idx")
         self.io = io
-        self._open_file()
+        self._file = RecordFile(self.rec_path, io=io)
         try:
-            self.index = open_index(self.idx_path)
-            self._prepare()
+            self._take_index(open_index(self.idx_path))
             if check:
                 self._check_index()
         except BaseException:
             self.close()
             raise
 
-    def _open_file(self) -> None:
-        self._map: mmap.mmap | None = None
-        self._fd = -1
-        try:
-            self._fd = os.open(self.rec_path, os.O_RDONLY | os.O_CLOEXEC)
-            self.size = os.fstat(self._fd).st_size
-            if self.io == "mmap" and self.size:
-                self._map = mmap.mmap(self._fd, 0, prot=mmap.PROT_READ)
-        except OSError as error:
-            self.close()
-            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-            raise MissingPathError(f"record file {self.rec_path} {reason}; check data.root") from error
+    def _take_index(self, index: RecordIndex) -> None:
+        self.index = index
+        self.size = self._file.size
+        self.offsets: NDArray[np.int64] = index.offsets
+        # What a single reading looks up, without a call in between: a call takes longer than all of its arithmetic.
+        self._map = self._file.map
+        self._offset_at, self._extent_at = index.offset_at, index.extent_at
+        self._first_key, self._num_dense = index.first_key, 0 if index.has_gaps else len(index)
 
-    def _prepare(self) -> None:
-        self.keys: NDArray[np.int64] = self.index.keys
-        self.offsets: NDArray[np.int64] = self.index.offsets
-        # A memoryview gives plain integers, several times faster than an array.
-        self._offset_at, self._following_at = self.offsets.data, self.index.following.data
-        self._num_records = len(self.keys)
-        self._first_key = int(self.keys[0])
-        self._is_dense = int(self.keys[-1]) - self._first_key + 1 == self._num_records
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """(records,) all keys, ascending: made when first asked for, 8 bytes a record; see `RecordIndex.keys_at`."""
+        return self.index.keys
 
     def __len__(self) -> int:
-        return self._num_records
+        return len(self.index)
 
     def __getstate__(self) -> dict[str, Any]:
         # An index that is no map cannot be opened again in a moment, so it goes along.
@@ -111,9 +109,8 @@ class RecordReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.rec_path, self.idx_path = state["paths"]
         self.io = state["io"]
-        self._open_file()
-        self.index = state["index"] or open_index(self.idx_path)
-        self._prepare()
+        self._file = RecordFile(self.rec_path, io=self.io)
+        self._take_index(state["index"] or open_index(self.idx_path))
         if (self.size, self.index.sha256) != state["identity"]:
             self.close()
             raise RecordError(f"{self.rec_path} or its index has changed since it was opened; start again")
@@ -126,17 +123,10 @@ class RecordReader:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Give the file back; safe to call again."""
-        if getattr(self, "_map", None) is not None:
-            self._map.close()  # type: ignore[union-attr]
-            self._map = None
-        if getattr(self, "_fd", -1) >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give the file back; safe to call again. Images of `read_batch` that are still in use stay valid."""
+        self._file.close()
+        self._map = None
 
     def offset_of(self, key: int) -> int:
         """Where the record of ``key`` starts.
@@ -147,10 +137,10 @@ class RecordReader:
         return self._offset_at[self._position_of(key)]
 
     def _position_of(self, key: int) -> int:
-        position = key - self._first_key if self._is_dense else int(self.keys.searchsorted(key))
-        if 0 <= position < self._num_records and (self._is_dense or self.keys[position] == key):
-            return position
-        raise RecordError(f"{self.idx_path} has no key {key}", key=int(key))
+        position = self.index.row_of(key)
+        if position < 0:
+            raise RecordError(f"{self.idx_path} has no key {key}", key=int(key))
+        return position
 
     def read(self, key: int) -> bytes:
         """The payload of one record, its parts joined.
@@ -164,20 +154,91 @@ class RecordReader:
     def read_many(self, keys: Iterable[int]) -> list[bytes]:
         """The payloads of several records, in the order of ``keys``; see `read`."""
         wanted = np.asarray(keys if isinstance(keys, np.ndarray) else list(keys), dtype=np.int64)
-        positions = wanted - self._first_key if self._is_dense else np.searchsorted(self.keys, wanted)
-        inside = (positions >= 0) & (positions < self._num_records)
-        if not inside.all() or (self.keys[positions] != wanted).any():
-            return [self.read(key) for key in wanted.tolist()]  # One of these raises and names the key.
+        positions = self.index.rows_of(wanted)
+        if (positions < 0).any():
+            self._position_of(int(wanted[positions < 0][0]))
         read_at = self._read_at
         return [read_at(position) for position in positions.tolist()]
 
+    def read_image(self, key: int) -> ImageRecord:
+        """An image record, its header unpacked; see `parse_image_record`.
+
+        Raises:
+            RecordError: the key is unknown, or the record is damaged or too short for its header; names key and offset.
+            ValueError: the reader is closed.
+        """
+        position = key - self._first_key
+        if not 0 <= position < self._num_dense:
+            position = self._position_of(key)
+        content, start = self._map, self._offset_at[position]
+        extent = self._offset_at[position + 1] - start if self._extent_at is None else self._extent_at[position]
+        # The same as in `_read_at`, with the header of the image, for a record that is whole and has one label.
+        end = start + extent
+        if content is not None and extent >= _IMAGE_HEAD_BYTES and end <= self.size:
+            magic, length, flag, label, record_id, record_id2 = unpack_image_head(content, start)
+            stop = start + HEADER_BYTES + length
+            begin = start + _IMAGE_HEAD_BYTES
+            is_plain = magic == MAGIC and flag == 0 and begin <= stop and end - 4 < stop <= end
+            if is_plain and content[stop:end] == PADDING[length & 3]:
+                image = content[begin:stop]
+                record: ImageRecord = _new_record(ImageRecord, (0, label, None, record_id, record_id2, image))
+                return record
+        return self._parse_at(position)
+
+    def read_batch(self, keys: NDArray[np.integer[Any]], *, faults: dict[int, RecordError] | None = None) -> ImageBatch:
+        """Many image records at once, headers unpacked and images not copied.
+
+        Where ``faults`` is given, it gets the error of every record that cannot be read, by row, and that record's
+        image is empty.
+
+        Shape: ``keys`` (B,).
+
+        Raises:
+            RecordError: as `read_image`, where ``faults`` is not given.
+            ValueError: the reader is closed.
+        """
+        wanted = np.asarray(keys, dtype=np.int64)
+        rows = self.index.rows_of(wanted)
+        heads = self._plain_heads(rows)
+        batch, view = ImageBatch.of(heads), self._file.view
+        plain = heads.is_plain.tolist()
+        for row, (begin, stop) in enumerate(zip(heads.begins.tolist(), heads.stops.tolist(), strict=True)):
+            if plain[row]:
+                batch.images.append(view[begin:stop])
+                continue
+            try:
+                batch.append(row, self._parse_at(self._position_of(int(wanted[row]))))
+            except RecordError as error:
+                if faults is None:
+                    raise
+                faults[row] = error
+                batch.images.append(b"")
+        return batch
+
+    def _plain_heads(self, rows: NDArray[np.int64]) -> PlainHeads:
+        words = self._file.words
+        known = np.maximum(rows, 0)
+        offsets = self.offsets[known]
+        if words is None:
+            self._file.announce(offsets, self.index.following_of(known))
+            return PlainHeads.none(len(rows))
+        return plain_heads(words, offsets, self.index.following_of(known), is_known=rows >= 0)
+
+    def _parse_at(self, position: int) -> ImageRecord:
+        payload = self._read_at(position)
+        try:
+            return parse_image_record(payload)
+        except RecordError as error:
+            raise self._error(position, f"is no image record: {error}") from error
+
     def _read_at(self, position: int) -> bytes:
-        offset, following = self._offset_at[position], self._following_at[position]
+        offset = self._offset_at[position]
+        extent = self._offset_at[position + 1] - offset if self._extent_at is None else self._extent_at[position]
         content, start = self._map, offset
         if content is None:
-            content, start = self._read_ahead(offset, min(following - offset, _LONGEST_SINGLE_READ)), 0
+            content, start = self._read_ahead(offset, min(extent, _LONGEST_SINGLE_READ)), 0
         # A whole record that ends where the next one starts; everything else takes the slow way.
-        begin, end = start + HEADER_BYTES, start + following - offset
+        begin, end = start + HEADER_BYTES, start + extent
         if begin <= end <= len(content):
             magic, length = unpack_header(content, start)
             stop = begin + length
@@ -186,77 +247,77 @@ class RecordReader:
         return self._read_slowly(position)
 
     def _read_slowly(self, position: int) -> bytes:
-        offset, limit = self._offset_at[position], min(self._following_at[position], self.size)
+        offset, limit = self._offset_at[position], min(self.index.following_at(position), self.size)
         try:
             return self._joined(offset, limit)
         except RecordFault as fault:
             # Where no record starts at the limit, the index is wrong about the next record, not this one about its end.
-            if limit < self.size and not starts_record(self._fetch, limit):
+            if limit < self.size and not starts_record(self._file.fetch, limit):
                 with contextlib.suppress(RecordFault):
                     return self._joined(offset, self.size)
             raise self._error(position, str(fault)) from fault
 
     def _joined(self, offset: int, limit: int) -> bytes:
-        spans, end = find_parts(self._fetch, offset, limit=limit, size=self.size)
-        check_what_follows(self._fetch, spans, end, limit=limit)
-        return MAGIC_BYTES.join([self._fetch(begin, stop - begin) for begin, stop in spans])
+        fetch = self._file.fetch
+        spans, end = find_parts(fetch, offset, limit=limit, size=self.size)
+        check_what_follows(fetch, spans, end, limit=limit)
+        return MAGIC_BYTES.join([fetch(begin, stop - begin) for begin, stop in spans])
 
     def first_words(self, offsets: NDArray[np.int64], count: int) -> NDArray[np.uint32]:
         """The first 32-bit words of many records at once, unchecked: magic, flag and length, and then the payload.
 
         Shape: ``offsets`` (records,); result (records, count), zeros where there is nothing to read.
         """
-        if self._map is None:
+        words = self._file.words
+        if words is None:
             rows = [self._read_ahead(offset, 4 * count).ljust(4 * count, b"\0") for offset in offsets.tolist()]
             return np.frombuffer(b"".join(rows), dtype="<u4").reshape(-1, count)
-        words = np.frombuffer(self._map, dtype="<u4", count=self.size // 4)
         places = offsets[:, None] // 4 + np.arange(count)
         # A record starts at a multiple of 4; the index alone can say otherwise.
         valid = (places < len(words)) & (offsets[:, None] % 4 == 0)
         return np.where(valid, words[np.minimum(places, len(words) - 1)], np.uint32(0))
 
-    def _fetch(self, start: int, length: int) -> bytes:
-        return self._map[start : start + length] if self._map is not None else self._pread(start, length)
-
-    def _pread(self, start: int, length: int) -> bytes:
-        if self._fd < 0:
-            raise ValueError(f"the reader of {self.rec_path} is closed")
-        chunks = []
-        try:
-            # A read may give less than it was asked for, on a network file system above all.
-            while length > 0 and (chunk := os.pread(self._fd, length, start)):
-                chunks.append(chunk)
-                start, length = start + len(chunk), length - len(chunk)
-        except OSError as error:
-            raise RecordFault(f"cannot be read: {error.strerror}") from error
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
     def _read_ahead(self, start: int, length: int) -> bytes:
-        """Like `_pread`, but empty where reading fails: whoever needs the bytes reads them again, and reports."""
+        """Like `RecordFile.fetch`, but empty where that fails: who needs the bytes reads them again, and reports."""
         try:
-            return self._pread(start, length)
+            return self._file.fetch(start, length)
         except RecordFault:
             return b""
 
     def _check_index(self) -> None:
         """Whether records start where the index says, at its ends and at some places between."""
-        last = self.index.last_position
-        if self._offset_at[last] + HEADER_BYTES > self.size:
-            problem = f"lies past the end of the file ({self.size} bytes): the file is truncated"
-            raise self._error(last, f"{problem}, or {self.idx_path} belongs to another file")
-        places = np.unique(np.linspace(0, self._num_records - 1, _SAMPLED_PLACES).astype(np.int64))
+        self._check_end()
+        places = np.unique(np.linspace(0, len(self) - 1, _SAMPLED_PLACES).astype(np.int64))
         # Any file has a record at its first byte.
         places = places[self.offsets[places] > 0]
         wrong = places[self.first_words(self.offsets[places], 1)[:, 0] != MAGIC]
         # Single damaged records are reported when they are read.
         if len(wrong) and 2 * len(wrong) >= len(places):
             raise self._error(int(wrong[0]), f"does not start there: {self.idx_path} belongs to another file")
+
+    def _check_end(self) -> None:
+        """Whether the file goes as far as the index; a single record that it lacks is told, and read as damaged."""
+        last = self.index.last_position
+        if self._offset_at[last] + HEADER_BYTES <= self.size:
+            cut_off = self._cut_off(last)
+        else:
+            past = np.flatnonzero(self.offsets + HEADER_BYTES > self.size)
+            cut_off = f"lies past the end of the file ({self.size} bytes): the file is truncated"
+            # One line of the index may be wrong, or the file end between two records; more is no small damage.
+            before = int(np.where(self.offsets + HEADER_BYTES > self.size, -1, self.offsets).argmax())
+            if len(past) > 1 or len(self) == 1 or self._cut_off(before):
+                raise self._error(last, f"{cut_off}, or {self.idx_path} belongs to another file")
+        if cut_off:
+            _log.warning("%s; the records before it are there", self._error(last, cut_off))
+
+    def _cut_off(self, position: int) -> str:
+        """How the file ends inside a record, as the second half of a sentence; empty where it does not."""
         try:
-            find_parts(self._fetch, self._offset_at[last], limit=self.size, size=self.size)
+            find_parts(self._file.fetch, self._offset_at[position], limit=self.size, size=self.size)
         except RecordFault as fault:
-            if fault.is_cut_off:
-                raise self._error(last, str(fault)) from fault
+            return str(fault) if fault.is_cut_off else ""
+        return ""
 
     def _error(self, position: int, problem: str) -> RecordError:
-        key, offset = int(self.keys[position]), int(self.offsets[position])
+        key, offset = self.index.key_at(position), self._offset_at[position]
         return RecordError(f"{self.rec_path}: record {key} at byte {offset} {problem}", key=key, offset=offset)

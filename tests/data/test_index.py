@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import pickle
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from facerec.data import index as index_module
+from facerec.data.image_record import build_image_record
 from facerec.data.index import NO_RECORD_FOLLOWS, RecordIndex, open_index
-from facerec.errors import DataError, MissingPathError
+from facerec.data.record_writer import MAGIC
+from facerec.data.recordio import RecordReader
+from facerec.errors import DataError, MissingPathError, RecordError
 
 
 def write_index(folder: Path, rows: list[tuple[int, int]]) -> Path:
@@ -32,13 +38,13 @@ ROWS = [(key, 12 * key) for key in range(2000)]
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The index files that were parsed as text."""
     paths: list[Path] = []
-    parse = index_module._parse
+    parse = index_module.parse_index
 
     def watch(text: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
         paths.append(path)
         return parse(text, path)
 
-    monkeypatch.setattr(index_module, "_parse", watch)
+    monkeypatch.setattr(index_module, "parse_index", watch)
     return paths
 
 
@@ -150,6 +156,62 @@ def test_keys_come_in_order_and_neighbours_are_those_in_the_file(tmp_path: Path)
         assert rows_of(index) == [(1, 48), (3, 16), (7, 0), (90, 32)]
         assert index.following.tolist() == [NO_RECORD_FOLLOWS, 32, 16, 48]
         assert index.last_position == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "offsets", "bytes_per_record"),
+    [
+        (range(5, 905), range(0, 10800, 12), 8),
+        (range(5, 905), range(10800, 0, -12), 12),
+        (range(5, 2705, 3), range(0, 10800, 12), 12),
+        (range(5, 2705, 3), range(10800, 0, -12), 16),
+        ([*range(899), 1 << 40], range(0, 10800, 12), 16),
+        ([*range(899), 1 << 40], range(10800, 0, -12), 20),
+    ],
+)
+def test_an_index_takes_few_bytes_a_record_and_finds_every_key(
+    tmp_path: Path, keys: Sequence[int], offsets: Sequence[int], bytes_per_record: int
+) -> None:
+    rows = list(zip(keys, offsets, strict=True))
+    path = write_index(tmp_path, sorted(rows, key=lambda row: row[1]))
+    index = open_index(path)
+    assert index.num_bytes == (tmp_path / "train.idx.cache").stat().st_size
+    assert index.num_bytes <= bytes_per_record * len(rows) + 136
+    ends = dict(itertools.pairwise(sorted(offsets)))
+    for row, (key, offset) in enumerate(rows):
+        assert (index.row_of(key), index.key_at(row), index.offset_at[row]) == (row, key, offset)
+        assert index.following_at(row) == ends.get(offset, NO_RECORD_FOLLOWS)
+    assert index.rows_of(np.array(keys)).tolist() == list(range(len(rows)))
+    absent = [-1, keys[0] - 1, keys[-1] + 1, keys[-2] + 1, 1 << 50]
+    expected = [list(keys).index(key) if key in keys else -1 for key in absent]
+    assert index.rows_of(np.array(absent)).tolist() == expected == [index.row_of(key) for key in absent]
+    assert index.keys_at(np.array([0, 7, 899])).tolist() == [keys[0], keys[7], keys[899]]
+    assert [index.num_keys_below(key) for key in (0, keys[7], keys[7] + 0.5, 2.0**60)] == [0, 7, 8, 900]
+    copy = pickle.loads(pickle.dumps(index))
+    assert rows_of(copy) == rows
+
+
+@pytest.mark.slow
+def test_more_records_than_float32_can_count_in_a_file_of_a_hundred_gigabytes(tmp_path: Path) -> None:
+    count, step = (1 << 24) + 1000, 7200
+    path = tmp_path / "train.idx"
+    with open(path, "w") as stream:
+        for begin in range(0, count, 1 << 18):
+            stream.write("".join(f"{key}\t{key * step}\n" for key in range(begin, min(count, begin + (1 << 18)))))
+    image = build_image_record(b"x" * (step - 32), label=7)
+    chosen = [0, 1, (1 << 32) // step + 1, (1 << 24) + 1, count - 1]
+    with open(tmp_path / "train.rec", "wb") as stream:
+        for key in chosen:
+            stream.seek(key * step)
+            stream.write(struct.pack("<II", MAGIC, len(image)) + image)
+    for io in ("mmap", "pread"):
+        with RecordReader(tmp_path / "train.rec", io=io, check=False) as reader:
+            assert len(reader) == count
+            assert reader.index.num_bytes < 9 * count
+            assert [reader.read(key) for key in chosen] == [image] * len(chosen)
+            assert reader.read_batch(np.array(chosen)).labels.tolist() == [7.0] * len(chosen)
+            with pytest.raises(RecordError, match=rf"record {count - 2} at byte {(count - 2) * step} is damaged"):
+                reader.read(count - 2)
 
 
 @pytest.mark.parametrize("text", ["0\t0\n1\t12", "0 0\r\n1 12\r\n", "\n0\t0\n\n 1\t12 \n", "0\t0\n1\t12\n"])

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from facerec.data.image_record import build_image_record, parse_image_record
 from facerec.data.pack import FacePack
 from facerec.data.record_writer import MAGIC_BYTES
 from facerec.data.recordio import RecordReader, RecordWriter
@@ -135,23 +137,118 @@ def _send_digest(reader: RecordReader, keys: list[int], sender: Any) -> None:
     sender.send(hashlib.sha256(b"".join(reader.read(key) for key in keys)).hexdigest())
 
 
+def image_payloads(rng: random.Random) -> list[bytes]:
+    """Image records of every kind: one label, several, parts, without an image, and every length modulo 4."""
+    payloads = [build_image_record(rng.randbytes(number), label=number, record_id=number) for number in range(40, 48)]
+    payloads += [build_image_record(rng.randbytes(50 + number), label=[number, 1.0, 2.0][:number]) for number in (1, 3)]
+    payloads += [
+        build_image_record(rng.randbytes(4) + MAGIC_BYTES + rng.randbytes(number), label=5) for number in (3, 4)
+    ]
+    return [*payloads, build_image_record(b"", label=[3.0, 9.0]), build_image_record(b"", label=2)]
+
+
+@pytest.mark.parametrize("io", IO)
+def test_a_batch_and_single_readings_are_the_parsed_payloads(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
+    payloads = image_payloads(random.Random(3))
+    expected = [parse_image_record(payload) for payload in payloads]
+    order = [5, 0, *range(len(payloads)), 5]
+    with RecordReader(write(tmp_path, payloads), io=io) as reader:
+        batch = reader.read_batch(np.array(order))
+        for row, key in enumerate(order):
+            record, alone = expected[key], reader.read_image(key)
+            assert bytes(batch.images[row]) == bytes(record.image) == bytes(alone.image)
+            assert (batch.flags[row], batch.labels[row]) == (record.flag, record.label) == (alone.flag, alone.label)
+            assert batch.record_ids[row].tolist() == [record.record_id, record.record_id2]
+            assert alone.labels.tolist() == record.labels.tolist()
+            assert (alone.record_id, alone.record_id2) == (record.record_id, record.record_id2)
+
+
+@pytest.mark.parametrize("io", IO)
+def test_a_batch_names_its_damaged_records_and_gives_the_others(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
+    payloads = image_payloads(random.Random(4))
+    payloads[3] = b"no room for a header"
+    rec = write(tmp_path, payloads)
+    offset = RecordReader(rec).offset_of(6)
+    content = bytearray(rec.read_bytes())
+    content[offset] ^= 1
+    rec.write_bytes(content)
+    with RecordReader(rec, io=io) as reader:
+        faults: dict[int, RecordError] = {}
+        batch = reader.read_batch(np.array([6, 2, 3, 99, 7]), faults=faults)
+        assert {row: error.key for row, error in faults.items()} == {0: 6, 2: 3, 3: 99}
+        assert faults[0].offset == offset
+        assert [bytes(image) for image in batch.images] == [
+            b"",
+            bytes(parse_image_record(payloads[2]).image),
+            b"",
+            b"",
+            bytes(parse_image_record(payloads[7]).image),
+        ]
+        for key in (6, 3, 99):
+            with pytest.raises(RecordError, match=f"{key}") as caught:
+                reader.read_batch(np.array([0, key]))
+            assert caught.value.key == key
+            with pytest.raises(RecordError) as alone:
+                reader.read_image(key)
+            assert str(alone.value) == str(caught.value)
+
+
+def test_images_of_a_batch_outlive_the_reader(tmp_path: Path) -> None:
+    payloads = image_payloads(random.Random(5))
+    with RecordReader(write(tmp_path, payloads)) as reader:
+        images = reader.read_batch(np.arange(8)).images
+    assert [bytes(image) for image in images] == [bytes(parse_image_record(part).image) for part in payloads[:8]]
+    with pytest.raises(ValueError, match="is closed"):
+        reader.read_batch(np.arange(8))
+
+
 @pytest.mark.parametrize("key", [-1, 3, 1 << 40])
 def test_an_unknown_key_is_named(tmp_path: Path, key: int) -> None:
     with RecordReader(write(tmp_path, [b"a", b"b", b"c"])) as reader:
-        for read in (reader.read, lambda wanted: reader.read_many([0, wanted])):
+        for read in (reader.read, reader.read_image, lambda wanted: reader.read_many([0, wanted])):
             with pytest.raises(RecordError, match=f"no key {key}") as caught:
                 read(key)
             assert caught.value.key == key
 
 
 @pytest.mark.parametrize("io", IO)
-def test_a_cut_off_file_is_refused_at_every_length(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
-    rec = write(tmp_path, [b"first record", b"", b"second" + MAGIC_BYTES * 2, b"the last one"])
+def test_a_cut_off_file_is_refused_or_costs_its_last_record_alone(
+    tmp_path: Path, io: Literal["mmap", "pread"], caplog: pytest.LogCaptureFixture
+) -> None:
+    payloads = [b"first record", b"", b"second" + MAGIC_BYTES * 2, b"the last one"]
+    rec = write(tmp_path, payloads)
     content = rec.read_bytes()
+    last = RecordReader(rec, io=io).offset_of(3)
     for length in range(len(content)):
         rec.write_bytes(content[:length])
-        with pytest.raises(RecordError, match=r"train\.rec: record 3 at byte \d+"):
-            RecordReader(rec, io=io)
+        caplog.clear()
+        reader = attempt(lambda: RecordReader(rec, io=io))
+        if length < last:
+            assert "record 3 at byte" in str(reader)
+            continue
+        with reader:
+            assert "record 3 at byte" in caplog.text
+            assert [reader.read(key) for key in range(3)] == payloads[:3]
+            with pytest.raises(RecordError, match=rf"record 3 at byte {last} is cut off") as caught:
+                reader.read(3)
+            assert (caught.value.key, caught.value.offset) == (3, last)
+
+
+@pytest.mark.parametrize("io", IO)
+@pytest.mark.parametrize("bit", range(2, 29))
+def test_a_wrong_bit_in_the_last_length_costs_the_last_record_alone(
+    tmp_path: Path, io: Literal["mmap", "pread"], bit: int
+) -> None:
+    payloads = [b"first record", b"second", b"the last one"]
+    rec = write(tmp_path, payloads)
+    content = bytearray(rec.read_bytes())
+    place = RecordReader(rec).offset_of(2) + 4 + bit // 8
+    content[place] ^= 1 << bit % 8
+    rec.write_bytes(content)
+    with RecordReader(rec, io=io) as reader:
+        assert [reader.read(key) for key in range(2)] == payloads[:2]
+        with pytest.raises(RecordError, match="record 2 at byte"):
+            reader.read(2)
 
 
 def test_the_index_of_another_file_is_refused(tmp_path: Path) -> None:
