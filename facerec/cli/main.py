@@ -17,6 +17,7 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "train": ("facerec.cli.train:train", "Train a model and verify it while it trains."),
     "evaluate": ("facerec.cli.evaluate:evaluate", "Verify a checkpoint on pair sets."),
+    "tune": ("facerec.cli.tune:tune", "Search for better settings, and say whether they are better."),
     "predict": ("facerec.cli.predict:predict", "Compare the faces of two images."),
     "summary": ("facerec.cli.summary:summary", "Show what a training reached."),
     "data": ("facerec.cli.data:data", "Make, inspect and check training packs and pair sets."),

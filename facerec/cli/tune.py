@@ -1,0 +1,164 @@
+"""``facerec tune``: search for better settings, show what was found, export it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facerec.cli.options import debug_option, echo_json, json_option, set_option
+from facerec.errors import UsageError
+
+if TYPE_CHECKING:
+    from facerec.tuning.plan import StudyPlan
+
+_storage_option = click.option(
+    "--storage",
+    metavar="URL",
+    default="",
+    help="A journal's path, sqlite:///FILE or postgresql://…; replaces the study's.",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--study", metavar="FILE", default="", help="Study (YAML).")
+@click.option("--trials", metavar="N", default="", help="Trials in total, those of earlier calls included.")
+@click.option("--workers", metavar="N", default="", help="Processes on this machine; by default 1.")
+@_storage_option
+@click.option("--config", metavar="FILE", default="", help="Base configuration; replaces the study's.")
+@set_option
+@click.option("--dry-run", is_flag=True, help="Check everything, measure one epoch, print what would run, and stop.")
+@click.option("--worker", is_flag=True, hidden=True, help="Work on a study that another process reports on.")
+@json_option
+@debug_option
+@click.pass_context
+def tune(
+    context: click.Context,
+    study: str,
+    trials: str,
+    workers: str,
+    storage: str,
+    config: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    worker: bool,
+    as_json: bool,
+) -> None:
+    """Search for better settings of a configuration, and say whether they are better.
+
+    The same command goes on after a stop, up to the total number of trials; with the same storage, workers on other
+    machines join in. An empty value counts as absent.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if not study:
+        raise UsageError("give --study FILE, such as --study studies/demo.yaml")
+    from facerec.tuning.plan import load_study
+
+    plan = load_study(
+        study,
+        base=config or None,
+        overrides=[text for text in overrides if text.strip()],
+        trials=_number(trials, "--trials"),
+        storage=storage or None,
+    )
+    count = _number(workers, "--workers") or 1
+    if worker:
+        _join(plan)
+    elif dry_run:
+        _dry_run(plan, workers=count)
+    else:
+        _run(plan, workers=count, as_json=as_json)
+
+
+@tune.command()
+@click.argument("study")
+@_storage_option
+@json_option
+@debug_option
+def show(study: str, storage: str, as_json: bool) -> None:
+    """Show how STUDY, a study file, its folder or its name, stands and what it found."""
+    from facerec.tuning.locate import find_study
+    from facerec.tuning.report import build_report, describe_report, report_to_json
+    from facerec.tuning.tables import trials_markdown
+
+    opened = find_study(study, storage=storage or None)
+    report = build_report(opened)
+    if as_json:
+        echo_json(report_to_json(report))
+        return
+    click.echo(trials_markdown(opened.search.trials(), opened.plan))
+    click.echo(f"\n{describe_report(report)}")
+
+
+@tune.command()
+@click.argument("study")
+@click.argument("out")
+@click.option("--trial", type=int, metavar="N", default=None, help="This trial's setting in place of the tuned one.")
+@_storage_option
+@debug_option
+def export(study: str, out: str, trial: int | None, storage: str) -> None:
+    """Write the tuned configuration of STUDY to OUT, for `facerec train`."""
+    from facerec.fsio import atomic_write_text
+    from facerec.tuning.locate import find_study, setting_of_trial
+    from facerec.tuning.report import build_report, tuned_yaml
+
+    opened = find_study(study, storage=storage or None)
+    plan = opened.plan
+    if trial is not None:
+        _, values, _ = setting_of_trial(opened, trial)
+        comment = f"Study {plan.name}, trial {trial}."
+    else:
+        report = build_report(opened)
+        if report.winner is None:
+            raise UsageError(f"study {plan.name} has no single best setting; name a trial with --trial N")
+        number, values = report.winner
+        sentence = report.verdict.sentence if report.verdict else "not confirmed"
+        comment = f"Study {plan.name}, trial {number}.\n{sentence}"
+    atomic_write_text(Path(out), tuned_yaml(plan, values, comment=comment))
+    click.echo(f"wrote {out}", err=True)
+
+
+def _run(plan: StudyPlan, *, workers: int, as_json: bool) -> None:
+    from facerec.tracking.study import StudyRun
+    from facerec.tuning.report import describe_report, report_to_json
+    from facerec.tuning.run import Workers, run_study
+
+    several = Workers(count=workers, command=[sys.executable, "-m", "facerec", *sys.argv[1:], "--worker"])
+    report = run_study(
+        plan,
+        tracker=StudyRun(plan.base),
+        tell=lambda line: click.echo(line, err=True),
+        workers=several if workers > 1 else None,
+    )
+    if as_json:
+        echo_json(report_to_json(report))
+    else:
+        click.echo(describe_report(report))
+
+
+def _join(plan: StudyPlan) -> None:
+    from facerec.tracking.study import StudyRun
+    from facerec.tuning.run import join_study
+
+    # The parent keeps what comes here on its standard error; the training's own log goes to a file.
+    join_study(plan, tracker=StudyRun(plan.base), tell=click.echo)
+
+
+def _dry_run(plan: StudyPlan, *, workers: int) -> None:
+    from facerec.tracking.null import NullTracker
+    from facerec.tuning.dry_run import describe_study
+
+    click.echo(
+        describe_study(plan, workers=workers, tracker=NullTracker(), tell=lambda line: click.echo(line, err=True))
+    )
+
+
+def _number(text: str, option: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{option} {text}: must be a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,155 @@
+"""The run of a tuning study, with the runs of its trials under it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from facerec.config.schema import Config
+from facerec.tracking.build import build_tracker
+from facerec.tracking.process import REASON_TAG
+from facerec.tracking.store import connect, resolve_tracking_uri
+from facerec.tracking.store import reason as reason_of
+from facerec.training.tracker import RunDescription, RunStatus, Tracker
+
+__all__ = ["StudyRun"]
+
+_log = logging.getLogger(__name__)
+
+_PARENT_TAG = "mlflow.parentRunId"
+_PENDING = "pending-"
+
+
+class StudyRun:
+    """Implements `facerec.tuning.tracker.StudyTracker` for whatever the configuration's logging asks for."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._run: Tracker | None = None
+        self._parent_id: str | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The identity of the study's run, once it is known."""
+        return self._run.run_id if self._run is not None else self._parent_id
+
+    def open(self, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None) -> None:
+        """Open the study's run, or go on with ``run_id``."""
+        logging_only = dataclasses.replace(self._config.logging, tensorboard=False)
+        self._run = build_tracker(
+            dataclasses.replace(self._config, logging=logging_only), log_folder=Path(self._config.logging.log_dir)
+        )
+        self._run.start(
+            RunDescription(
+                name=name,
+                experiment=self._config.logging.experiment,
+                params=dict(params),
+                tags=dict(tags),
+                resume_run_id=run_id,
+            )
+        )
+        self._parent_id = self._run.run_id
+
+    def join(self, run_id: str | None) -> None:
+        """Record trials under a run that another process has opened."""
+        self._parent_id = run_id
+
+    def trial(
+        self, *, name: str, tags: Mapping[str, str], keeps_pictures: bool, on_start: Callable[[str], None]
+    ) -> Tracker:
+        """The tracker of one trial, whose run lies under the study's."""
+        parent = (
+            {} if self._parent_id is None or self._parent_id.startswith(_PENDING) else {_PARENT_TAG: self._parent_id}
+        )
+        inner = build_tracker(self._config, log_folder=Path(self._config.logging.log_dir) / name.replace(" ", "_"))
+        return _TrialTracker(
+            inner,
+            name=name,
+            tags={**tags, **parent},
+            left_out=("checkpoints",) if keeps_pictures else ("checkpoints", "pictures"),
+            on_start=on_start,
+        )
+
+    def close_lost(self, run_id: str, *, reason: str) -> None:
+        """Mark the run of a trial whose worker died as failed; a store that does not answer only costs the mark."""
+        if not self._config.logging.mlflow or run_id.startswith(_PENDING):
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client = connect(resolve_tracking_uri())
+            if client.get_run(run_id).info.status == "RUNNING":
+                client.set_tag(run_id, REASON_TAG, reason)
+                client.set_terminated(run_id, "FAILED")
+        except (MlflowException, OSError) as error:
+            _log.warning("the run %s of a lost trial stays open: %s", run_id, reason_of(error))
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Record values of the study."""
+        if self._run is not None:
+            self._run.log_metrics(metrics, step=step)
+
+    def log_file(self, path: Path, *, folder: str = "") -> None:
+        """Keep a file or a folder with the study's run."""
+        if self._run is not None:
+            self._run.log_file(path, folder=folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the study's run."""
+        if self._run is not None:
+            self._run.set_tags(tags)
+
+    def finish(self, status: RunStatus, *, reason: str = "") -> None:
+        """Close the study's run."""
+        if self._run is not None:
+            self._run.finish(status, reason=reason)
+
+
+class _TrialTracker:
+    """A tracker whose run lies under another, has its own name, and leaves out some files."""
+
+    def __init__(
+        self,
+        inner: Tracker,
+        *,
+        name: str,
+        tags: Mapping[str, str],
+        left_out: tuple[str, ...],
+        on_start: Callable[[str], None],
+    ) -> None:
+        self._inner = inner
+        self._name = name
+        self._tags = dict(tags)
+        self._left_out = left_out
+        self._on_start = on_start
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's identity in the store."""
+        return self._inner.run_id
+
+    def start(self, run: RunDescription) -> None:
+        """Open the run under its parent."""
+        self._inner.start(dataclasses.replace(run, name=self._name, tags={**run.tags, **self._tags}))
+        if self._inner.run_id is not None:
+            self._on_start(self._inner.run_id)
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Record values of curves."""
+        self._inner.log_metrics(metrics, step=step)
+
+    def log_file(self, path: Path, *, folder: str = "") -> None:
+        """Keep a file, unless it lies in a folder that trials leave out."""
+        if folder.split("/")[0] not in self._left_out:
+            self._inner.log_file(path, folder=folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        self._inner.set_tags(tags)
+
+    def finish(self, status: RunStatus, *, reason: str = "") -> None:
+        """Close the run."""
+        self._inner.finish(status, reason=reason)

@@ -1,0 +1,100 @@
+"""Pictures of a study, by Optuna's own plots."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+__all__ = ["importances", "write_pictures"]
+
+_MAX_CONTOUR_PARAMS = 4
+_DPI = 120
+
+
+def importances(study: Study) -> dict[str, float]:
+    """How much of the variance of the objective each parameter explains, by fANOVA; empty with too few trials.
+
+    Optuna's default evaluator answers another question, what matters for the best tenth, and is led astray by samples
+    that a sampler has concentrated there.
+
+    Source: Hutter et al. 2014, An Efficient Approach for Assessing Hyperparameter Importance.
+    """
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator
+
+    if len(study.directions) > 1 or _num_complete(study) < 3:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        except (ValueError, RuntimeError):
+            # All values equal, or no parameter that every trial has.
+            return {}
+    return dict(found)
+
+
+def write_pictures(study: Study, folder: Path, *, label: str) -> list[Path]:
+    """Write every picture that the trials suffice for; returns their paths."""
+    import matplotlib.pyplot as plt
+    import optuna.visualization.matplotlib as plots
+
+    plt.switch_backend("agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    draw: dict[str, Callable[[], Any]] = {}
+    several = len(study.directions) > 1
+    if several:
+        if len(study.directions) == 2:
+            draw["pareto_front"] = lambda: plots.plot_pareto_front(study)
+    else:
+        names = _shared_parameters(study)
+        ranked = sorted(importances(study).items(), key=lambda item: -item[1])
+        strongest = [name for name, _ in ranked][:_MAX_CONTOUR_PARAMS]
+        draw["history"] = lambda: plots.plot_optimization_history(study, target_name=label)
+        draw["edf"] = lambda: plots.plot_edf(study, target_name=label)
+        if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
+            draw["intermediate"] = lambda: plots.plot_intermediate_values(study)
+        if ranked:
+            draw["importances"] = lambda: _plot_importances(study, label)
+        if names:
+            draw["slice"] = lambda: plots.plot_slice(study, params=names, target_name=label)
+            draw["parallel_coordinate"] = lambda: plots.plot_parallel_coordinate(study, params=names, target_name=label)
+        if len(strongest) > 1:
+            draw["contour"] = lambda: plots.plot_contour(study, params=strongest, target_name=label)
+    draw["timeline"] = lambda: plots.plot_timeline(study)
+    return [_write(name, make, folder) for name, make in draw.items()] if _num_complete(study) else []
+
+
+def _plot_importances(study: Study, label: str) -> Any:
+    import optuna.visualization.matplotlib as plots
+    from optuna.importance import FanovaImportanceEvaluator
+
+    return plots.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target_name=label)
+
+
+def _write(name: str, make: Callable[[], Any], folder: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    path = folder / f"{name}.png"
+    with warnings.catch_warnings():
+        # Optuna marks all of these plots as experimental, and matplotlib warns of layouts that are as we want them.
+        warnings.simplefilter("ignore")
+        make()
+        plt.gcf().savefig(path, dpi=_DPI, bbox_inches="tight")
+        plt.close("all")
+    return path
+
+
+def _shared_parameters(study: Study) -> list[str]:
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    names = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
+    return sorted(name for name in names if len({trial.params[name] for trial in complete}) > 1)
+
+
+def _num_complete(study: Study) -> int:
+    return sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))

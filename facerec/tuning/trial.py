@@ -1,0 +1,209 @@
+"""A trial as a real training, through the same loop as ``facerec train``."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facerec.config.load import config_from_dict
+from facerec.config.schema import Config
+from facerec.errors import CheckpointError, MissingPathError, TrainingError
+from facerec.models.build import build_backbone
+from facerec.models.device import resolve_device
+from facerec.models.measure import measure
+from facerec.training.history import Evaluation
+from facerec.training.loop import train
+from facerec.training.run_folder import checkpoint_to_resume
+from facerec.training.warm import WarmData
+from facerec.tuning.confirm import REPORT_ATTR, SEED_ATTR
+from facerec.tuning.metric import MODEL_METRICS, Objective
+from facerec.tuning.plan import StudyPlan
+from facerec.tuning.settings import lay_over
+from facerec.tuning.tracker import StudyTracker
+from facerec.tuning.worker import EPOCHS_ATTR, Infeasible, Job, Outcome
+
+__all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "read_history", "report_sets"]
+
+FOLDER_ATTR = "facerec.run_folder"
+RUN_ATTR = "facerec.run_id"
+
+_LATENCY_RUNS = 15
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Runs trials; keeps packs, pair sets and facts of models between them."""
+
+    plan: StudyPlan
+    tracker: StudyTracker
+    is_confirmation: bool = False
+    data: WarmData = field(default_factory=WarmData)
+    _facts: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __call__(self, job: Job) -> Outcome:
+        """Train one setting; see `facerec.tuning.worker.Runner`."""
+        config = self._configure(job)
+        facts = self._check_constraints(config, job)
+        job.note(FOLDER_ATTR, config.checkpoint.save_dir)
+        evaluations = self._train(config, job)
+        return self._outcome(evaluations, facts)
+
+    def _configure(self, job: Job) -> Config:
+        place = self.plan.folder / ("confirm" if self.is_confirmation else "trials") / job.slot
+        data = self.plan.config_data(job.values)
+        settings: dict[str, Any] = {
+            "checkpoint.save_dir": str(place),
+            "logging.log_dir": str(self.plan.folder / "logs" / job.slot),
+            "training.resume": _resumable(place) if job.is_retry else False,
+        }
+        if self.is_confirmation:
+            settings |= {"seed": job.attrs[SEED_ATTR], **report_sets(self.plan)}
+        return config_from_dict(lay_over(data, settings), source=f"trial {job.number}")
+
+    def _check_constraints(self, config: Config, job: Job) -> dict[str, float]:
+        bounds = {name: bound for name in MODEL_METRICS if (bound := getattr(self.plan.study.constraints, name))}
+        wanted = {*bounds, *(one.model_metric for one in self.plan.objectives if one.model_metric)}
+        facts = self._model_facts(config, wanted)
+        for name, bound in bounds.items():
+            job.constrain(name, facts[name] - bound)
+        broken = [f"{name} {facts[name]:g} is above {bound:g}" for name, bound in bounds.items() if facts[name] > bound]
+        if broken:
+            raise Infeasible("not trained: " + "; ".join(broken))
+        return facts
+
+    def _model_facts(self, config: Config, wanted: set[str]) -> dict[str, float]:
+        if not wanted:
+            return {}
+        key = json.dumps([vars(config.model), config.image_hw, config.device], default=str)
+        if key not in self._facts:
+            self._facts[key] = model_facts(config, with_latency="latency_ms" in wanted)
+        return self._facts[key]
+
+    def _train(self, config: Config, job: Job) -> list[Evaluation]:
+        objective = self.plan.objective if self.plan.objective.keys else None
+        if config.training.resume and objective is not None:
+            for evaluation in _history_before(config):
+                value = objective.of(evaluation)
+                if evaluation.epoch > 0 and value is not None:
+                    job.report(evaluation.epoch, value)
+        kind = "confirmation" if self.is_confirmation else "trial"
+        tracker = self.tracker.trial(
+            name=f"{kind} {job.slot}",
+            tags={"facerec.study": self.plan.name, "facerec.trial": str(job.number), "facerec.kind": kind},
+            keeps_pictures=self.is_confirmation,
+            on_start=lambda run_id: job.note(RUN_ATTR, run_id),
+        )
+        result = train(config, tracker=tracker, on_evaluation=_watcher(objective, job), data=self.data)
+        return read_history(result.run_folder)
+
+    def _outcome(self, evaluations: list[Evaluation], facts: dict[str, float]) -> Outcome:
+        searched, reported = [], []
+        for objective in self.plan.objectives:
+            if objective.model_metric:
+                searched.append(facts[objective.model_metric])
+                reported.append(facts[objective.model_metric])
+                continue
+            chosen = objective.choose(evaluations)
+            if chosen is None:
+                raise TrainingError(f"no evaluation gave a finite {objective.label}")
+            searched.append(_value(objective, chosen))
+            reported.append(_value(objective, chosen, report=self.is_confirmation))
+        epochs = max((evaluation.epoch for evaluation in evaluations), default=0)
+        attrs: dict[str, Any] = {EPOCHS_ATTR: epochs, **{f"facerec.{name}": value for name, value in facts.items()}}
+        if self.is_confirmation:
+            attrs[REPORT_ATTR] = reported
+        return Outcome(values=tuple(searched), attrs=attrs)
+
+
+def report_sets(plan: StudyPlan) -> dict[str, Any]:
+    """What the confirmation evaluates: the tuning pairs, which choose the epoch, and the reporting pairs."""
+    report = plan.study.report.bin_file
+    if report is None:
+        return {}
+    files = [report] if isinstance(report, str) else list(report)
+    return {"eval.bin_file": [*plan.base.bin_files, *files], "eval.dataset": None}
+
+
+def model_facts(config: Config, *, with_latency: bool) -> dict[str, float]:
+    """Parameters, multiply-accumulates and, where asked for, the latency of a configuration's backbone."""
+    with torch.device("meta"):
+        size = measure(build_backbone(config.model, image_hw=config.image_hw), image_hw=config.image_hw)
+    facts = {"parameters": float(size.params), "macs": float(size.macs)}
+    if with_latency:
+        facts["latency_ms"] = _latency_ms(config)
+    return facts
+
+
+def read_history(run_folder: Path) -> list[Evaluation]:
+    """The evaluations of a run; none, where it has no history."""
+    try:
+        entries = json.loads((run_folder / "history.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return [Evaluation(**entry) for entry in entries]
+
+
+def drop_checkpoints(save_dir: Path) -> None:
+    """Remove the weights of a trial's runs; configuration, history and summary stay."""
+    for run in save_dir.glob("[0-9]*_[0-9]*"):
+        for link in ("best", "last"):
+            (run / link).unlink(missing_ok=True)
+        for checkpoint in run.glob("step-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _watcher(objective: Objective | None, job: Job) -> Callable[[Evaluation], None]:
+    def watch(evaluation: Evaluation) -> None:
+        value = None if objective is None else objective.of(evaluation)
+        if evaluation.epoch == 0 or value is None or objective is None:
+            return
+        if not math.isfinite(value):
+            raise TrainingError(f"{objective.label} is {value} after epoch {evaluation.epoch}")
+        job.report(evaluation.epoch, value)
+
+    return watch
+
+
+def _resumable(save_dir: Path) -> str | bool:
+    """The checkpoint to go on from, or False where the dead worker left none on this machine."""
+    try:
+        return str(checkpoint_to_resume(True, save_dir=save_dir))
+    except (MissingPathError, CheckpointError):
+        return False
+
+
+def _history_before(config: Config) -> list[Evaluation]:
+    checkpoint = Path(str(config.training.resume))
+    step = int(checkpoint.name.removeprefix("step-"))
+    return [evaluation for evaluation in read_history(checkpoint.parent) if evaluation.step <= step]
+
+
+def _value(objective: Objective, evaluation: Evaluation, *, report: bool = False) -> float:
+    value = objective.of(evaluation, report=report)
+    if value is None or not math.isfinite(value):
+        raise TrainingError(f"the evaluation of epoch {evaluation.epoch} gave no finite {objective.label}")
+    return value
+
+
+def _latency_ms(config: Config) -> float:
+    device = resolve_device(config.device)
+    backbone = build_backbone(config.model, image_hw=config.image_hw).to(device).eval()
+    image_BCHW = torch.zeros(1, 3, *config.image_hw, device=device)
+    times: list[float] = []
+    with torch.inference_mode():
+        for _ in range(_LATENCY_RUNS + 3):
+            started = time.perf_counter()
+            backbone(image_BCHW)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[3:])

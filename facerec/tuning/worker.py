@@ -1,0 +1,247 @@
+"""One worker: takes a trial, runs it, tells how it ended, until nothing is left to do."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from facerec.errors import FacerecError, TrainingError
+from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
+from facerec.tuning.owner import Heart
+from facerec.tuning.samplers import build_sampler
+from facerec.tuning.slots import INTERRUPTED, REASON_ATTR, SLOT_ATTR, Slot, Table, counted_trials, results
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.trial import FrozenTrial
+
+    from facerec.tuning.plan import StudyPlan
+
+__all__ = ["Infeasible", "Job", "Outcome", "Phase", "Pruned", "work"]
+
+EPOCHS_ATTR = "facerec.epochs"
+
+_POLL_S = 0.5
+
+
+class Pruned(TrainingStopped):
+    """The pruner has given the trial up."""
+
+
+class Infeasible(FacerecError):  # noqa: N818 - a setting that the constraints exclude is no error
+    """The setting breaks a constraint and was not trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial reached."""
+
+    values: tuple[float, ...]
+    """One for each objective."""
+    attrs: dict[str, Any] = field(default_factory=dict)
+    """What else is worth keeping with the trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One trial, as the work on it sees it."""
+
+    number: int
+    slot: str
+    values: dict[str, Any]
+    """The setting, by dotted key."""
+    attrs: dict[str, Any]
+    is_retry: bool
+    report: Callable[[int, float], None]
+    """Told of the objective after so many epochs; raises `Pruned`."""
+    constrain: Callable[[str, float], None]
+    """Told how far a bound is exceeded; at most 0 is within it."""
+    note: Callable[[str, Any], None]
+    """Keeps something with the trial."""
+
+
+class Runner(Protocol):
+    """The work on a trial."""
+
+    def __call__(self, job: Job) -> Outcome:
+        """Do it.
+
+        Raises:
+            Pruned: the pruner has given the trial up.
+            Infeasible: the setting breaks a constraint.
+            TrainingInterrupted: a signal asked to stop.
+            Exception: the trial has failed.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The search, or its confirmation."""
+
+    name: str
+    plan: StudyPlan
+    table: Table
+    slots: Sequence[Slot]
+    run: Runner
+    is_search: bool
+    """Whether the budget of time and epochs counts and the pruner is asked; the baseline is never pruned."""
+    tell: Callable[[str], None] = lambda line: None
+    on_lost: Callable[[FrozenTrial], None] = lambda trial: None
+    """Told of each trial of a dead worker."""
+
+
+def work(phase: Phase, stop: Interrupt, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Work on a phase until all its slots are settled, or its budget of time or epochs is spent.
+
+    Raises:
+        TrainingInterrupted: a signal asked to stop; the trial under way can be taken up again.
+    """
+    while True:
+        _stop_if_asked(stop, should_stop)
+        for trial in phase.table.close_dead():
+            phase.tell(f"{phase.name} {trial.number}: its worker is gone")
+            phase.on_lost(trial)
+        is_spent = phase.is_search and _is_spent(phase)
+        if not is_spent:
+            phase.table.fill(phase.slots)
+        trial = None if is_spent else _take(phase)
+        if trial is not None:
+            _run(phase, trial)
+        elif _is_over(phase, is_spent=is_spent):
+            return
+        else:
+            time.sleep(_POLL_S)
+
+
+def _is_over(phase: Phase, *, is_spent: bool) -> bool:
+    standing = phase.table.stand(phase.slots)
+    return not standing.running if is_spent else standing.is_over
+
+
+def _stop_if_asked(stop: Interrupt, should_stop: Callable[[], bool]) -> None:
+    import signal
+
+    number = stop.signal_number or (signal.SIGTERM if should_stop() else None)
+    if number is not None:
+        name = signal.Signals(number).name
+        raise TrainingInterrupted(f"stopped by {name}; the same command goes on", signal_number=number)
+
+
+def _take(phase: Phase) -> Trial | None:
+    study = phase.table.study
+    # A sampler for each trial, so that its draws depend on the trial and neither on the worker nor on restarts.
+    study.sampler = build_sampler(phase.plan.study.sampler, space=phase.plan.space, number=len(phase.table.trials()))
+    return phase.table.take(phase.slots)
+
+
+def _run(phase: Phase, trial: Trial) -> None:
+    from optuna.trial import TrialState
+
+    with Heart(phase.table.storage, trial._trial_id, every_s=phase.plan.study.recovery.heartbeat_s):
+        state, values = TrialState.FAIL, None
+        try:
+            outcome = phase.run(_job(phase, trial))
+            values = _finite(outcome.values)
+            for name, value in outcome.attrs.items():
+                trial.set_user_attr(name, value)
+            state = TrialState.COMPLETE
+        except (Pruned, Infeasible) as stopped:
+            state = TrialState.PRUNED
+            trial.set_user_attr(REASON_ATTR, str(stopped))
+        except (TrainingInterrupted, KeyboardInterrupt):
+            phase.table.lose(_frozen(phase, trial), INTERRUPTED)
+            raise
+        except Exception as error:  # noqa: BLE001 - a trial may fail in any way, and the study goes on
+            trial.set_user_attr(REASON_ATTR, f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000])
+    _tell(phase, trial, state, values)
+
+
+def _tell(phase: Phase, trial: Trial, state: Any, values: tuple[float, ...] | None) -> None:
+    try:
+        phase.table.study.tell(trial, list(values) if values is not None else None, state=state)
+    except ValueError as error:
+        # Another worker took this one for dead and closed its trial: that counts, and nothing is completed twice.
+        phase.tell(f"{phase.name} {trial.number}: its result is left out ({error})")
+        return
+    phase.tell(_describe(phase, _frozen(phase, trial)))
+
+
+def _job(phase: Phase, trial: Trial) -> Job:
+    frozen = _frozen(phase, trial)
+    values = phase.plan.space.suggest(trial)
+    is_baseline = bool(frozen.user_attrs.get("facerec.baseline"))
+
+    def report(epoch: int, value: float) -> None:
+        if phase.plan.study.is_multi_objective:
+            return
+        trial.report(value, step=epoch)
+        if phase.is_search and not is_baseline and trial.should_prune():
+            raise Pruned(f"given up after epoch {epoch} at {value:.4f}")
+
+    return Job(
+        number=trial.number,
+        slot=frozen.user_attrs[SLOT_ATTR],
+        values=values,
+        attrs=dict(frozen.user_attrs),
+        is_retry="facerec.retry_of" in frozen.user_attrs,
+        report=report,
+        constrain=trial.set_constraint,
+        note=trial.set_user_attr,
+    )
+
+
+def _frozen(phase: Phase, trial: Trial) -> FrozenTrial:
+    return phase.table.storage.get_trial(trial._trial_id)
+
+
+def _finite(values: tuple[float, ...]) -> tuple[float, ...]:
+    for value in values:
+        if not math.isfinite(value):
+            raise TrainingError(f"the objective is {value}, which is no result")
+    return values
+
+
+def _describe(phase: Phase, trial: FrozenTrial) -> str:
+    result = " ".join(f"{value:.4f}" for value in results(trial)) + " " if trial.state.name == "COMPLETE" else ""
+    reason = trial.user_attrs.get(REASON_ATTR, "")
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    done = len(phase.table.stand(phase.slots).settled)
+    text = f"{phase.name} {trial.number} {words.get(trial.state.name, trial.state.name)} {result}{reason}"
+    return f"{text.rstrip()}  ({done} of {len(phase.slots)})"
+
+
+def _is_spent(phase: Phase) -> bool:
+    budget = phase.plan.study.budget
+    if budget.hours is None and budget.epochs is None:
+        return False
+    trials = counted_trials(phase.table.trials())
+    return (budget.hours is not None and busy_s(trials) >= 3600 * budget.hours) or (
+        budget.epochs is not None and spent_epochs(trials) >= budget.epochs
+    )
+
+
+def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
+    """Epochs that the trials have trained, together."""
+    return sum(max(trial.user_attrs.get(EPOCHS_ATTR, 0), trial.last_step or 0) for trial in trials)
+
+
+def busy_s(trials: Sequence[FrozenTrial]) -> float:
+    """Seconds in which at least one of the trials was running."""
+    from datetime import datetime
+
+    spans = [
+        (trial.datetime_start, trial.datetime_complete or datetime.now(trial.datetime_start.tzinfo))
+        for trial in trials
+        if trial.datetime_start is not None
+    ]
+    total, reached = 0.0, None
+    for start, end in sorted(spans):
+        begin = start if reached is None or start > reached else reached
+        if end > begin:
+            total += (end - begin).total_seconds()
+            reached = end
+    return total
