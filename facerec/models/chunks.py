@@ -86,7 +86,8 @@ def chunk_gradient(
     if rule.hard_threshold_B is not None:
         assert rule.hard_t is not None
         is_hard_BC = logits_BC > rule.hard_threshold_B[:, None]
-        slope_BC = torch.where(is_hard_BC, rule.hard_t + 2.0 * logits_BC / rule.scale, 1.0)
+        hard_slope_BC = torch.where(is_hard_BC, rule.hard_t + 2.0 * logits_BC / rule.scale, 1.0)
+        slope_BC = hard_slope_BC if slope_BC is None else hard_slope_BC.mul_(slope_BC)
         logits_BC = _hardened(logits_BC, rule)
     gradient_BC = logits_BC.sub_(lse_B[:, None]).exp_().mul_(gradient_B[:, None])
     if slope_BC is not None:

@@ -180,7 +180,8 @@ class _FusedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_B: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        gradient_B: Tensor = gradients[0]
         scaled_BD, weight, target_logit_B, slope_B, lse_B = ctx.saved_tensors
         call: _Call = ctx.call
         with full_precision(scaled_BD):
@@ -216,7 +217,7 @@ def _target(head: CosineHead, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor 
 def _rule_of(head: CosineHead, weight: Tensor, cos_B: Tensor, scale: float | Tensor) -> ChunkRule:
     hard = head.hard_rule(cos_B)
     return ChunkRule(
-        limit=float(scale) * head.cos_limit if head.cos_limit < 1.0 else None,
+        limit=head.scale * head.cos_limit if head.cos_limit < 1.0 else None,
         hard_threshold_B=None if hard is None else scale * hard.threshold_B,
         hard_t=None if hard is None else hard.t,
         scale=scale,

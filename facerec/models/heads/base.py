@@ -56,7 +56,7 @@ class CosineHead(nn.Module):
 
     weight: nn.Parameter
     cos_limit: float = 1.0
-    """Largest absolute cosine; 1 holds nothing back."""
+    """Largest absolute cosine; 1 holds nothing back. For heads of a fixed scale only."""
 
     def __init__(self, *, embedding_size: int, num_classes: int, scale: float, sub_centres: int = 1) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class CosineHead(nn.Module):
         scale = self.current_scale()
         logits_BC = scaled_cosines(embeddings_BD, weight, scale=scale)
         if self.cos_limit < 1.0:
-            logits_BC = logits_BC.clamp(-scale * self.cos_limit, scale * self.cos_limit)
+            logits_BC = logits_BC.clamp(-self.scale * self.cos_limit, self.scale * self.cos_limit)
         is_here_B, columns_B = columns_B >= 0, columns_B.clamp_min(0)
         cos_B = at_labels(logits_BC, columns_B) / scale
         batch = Observation(

@@ -22,6 +22,9 @@ class Softmax(CosineHead):
         ModelError: a label is outside [0, C), on the CPU.
     """
 
+    def __init__(self, *, embedding_size: int, num_classes: int, scale: float) -> None:
+        super().__init__(embedding_size=embedding_size, num_classes=num_classes, scale=scale)
+
     def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
         """Nothing; (B,)."""
         return torch.zeros_like(cos_B)
