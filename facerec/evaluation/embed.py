@@ -19,7 +19,10 @@ from facerec.data.decode import decode_image
 from facerec.data.transforms import normalise_images
 from facerec.errors import DataError, ModelError
 
-__all__ = ["Embeddings", "Progress", "embed_images", "embed_pixels"]
+__all__ = ["Embeddings", "NameOf", "Progress", "embed_decoded", "embed_images", "embed_pixels", "find_duplicates"]
+
+NameOf = Callable[[int], str]
+"""How messages call an image, such as ``lfw: image 17``."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of images that are done and of all."""
@@ -45,14 +48,10 @@ def embed_images(
     device: torch.device,
     batch_size: int,
     flip: bool = True,
-    what: str = "image",
+    what: str | NameOf = "image",
     progress: Progress | None = None,
 ) -> Embeddings:
-    """Embed encoded images with a backbone that is on ``device``.
-
-    Threads decode ahead of the device. Identical images are embedded once. The backbone is put into evaluation mode
-    and every module back into the mode that it had; no generator of random numbers is touched. Neither autocast nor
-    TF32 is used, so that the result depends on the batch size by rounding alone.
+    """Embed encoded images with a backbone that is on ``device``; identical images are embedded once.
 
     Args:
         backbone: Takes (B, 3, H, W) float32 in [-1, 1], gives (B, D).
@@ -61,30 +60,79 @@ def embed_images(
         device: Where the backbone is.
         batch_size: Pictures in a batch; with the flip half of them are mirrored ones.
         flip: Also embed the mirrored images.
-        what: Opens the name of an image in messages, such as ``lfw: image`` for ``lfw: image 17``.
+        what: How messages call an image: from its index, or the words before it, such as ``lfw: image``.
         progress: Told of every batch.
 
     Raises:
         ImageError: an image is damaged; the message names its index.
+        DataError, ModelError: as `embed_decoded`.
+    """
+    name_of: NameOf = (lambda index: f"{what} {index}") if isinstance(what, str) else what
+    if not images:
+        raise DataError("there is no image to embed; check the pair set")
+    first_seen, slot_of_image = find_duplicates(images)
+    embeddings = embed_decoded(
+        backbone,
+        len(first_seen),
+        lambda slot: decode_image(images[first_seen[slot]], image_hw=image_hw, what=name_of(first_seen[slot])),
+        device=device,
+        batch_size=batch_size,
+        flip=flip,
+        name_of=lambda slot: name_of(first_seen[slot]),
+        progress=progress,
+    )
+    if len(first_seen) == len(images):
+        return embeddings
+    flipped = embeddings.flipped
+    return Embeddings(
+        original=embeddings.original[slot_of_image], flipped=None if flipped is None else flipped[slot_of_image]
+    )
+
+
+def embed_decoded(
+    backbone: nn.Module,
+    num_images: int,
+    decode: Callable[[int], NDArray[np.uint8]],
+    *,
+    device: torch.device,
+    batch_size: int,
+    name_of: NameOf,
+    flip: bool = True,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Embed images that are decoded when their turn comes, so that no more than a few batches are in memory.
+
+    Threads decode ahead of the device. The backbone is put into evaluation mode and every module back into the mode
+    that it had; no generator of random numbers is touched. Neither autocast nor TF32 is used, so that the result
+    depends on the batch size by rounding alone.
+
+    Args:
+        backbone: Takes (B, 3, H, W) float32 in [-1, 1], gives (B, D).
+        num_images: Number of images.
+        decode: From the index of an image to its pixels, (H, W, 3) uint8, RGB; called from several threads.
+        device: Where the backbone is.
+        batch_size: Pictures in a batch; with the flip half of them are mirrored ones.
+        name_of: How messages call an image.
+        flip: Also embed the mirrored images.
+        progress: Told of every batch.
+
+    Raises:
         DataError: there are no images.
         ModelError: an embedding is not finite (the message names the image), or has another shape than (D,).
     """
-    if not images:
-        raise DataError(f"there is no {what} to embed; check the pair set")
-    first_seen, slot_of_image = _find_duplicates(images)
+    if num_images < 1:
+        raise DataError("there is no image to embed; check the images")
     chunk_size = max(1, batch_size // 2) if flip else batch_size
-    chunks = [first_seen[start : start + chunk_size] for start in range(0, len(first_seen), chunk_size)]
+    chunks = [range(start, min(start + chunk_size, num_images)) for start in range(0, num_images, chunk_size)]
     outputs: list[NDArray[np.float32]] = []
-    done = 0
     with _measuring(backbone, device):
-        for chunk, pixels_BHWC in zip(chunks, _decode_ahead(images, chunks, image_hw, what), strict=True):
+        for chunk, pixels_BHWC in zip(chunks, _decode_ahead(decode, chunks), strict=True):
             embeddings = _embed_batch(backbone, pixels_BHWC, device=device, flip=flip)
-            _check_finite(embeddings, chunk, what)
+            _check_finite(embeddings, chunk, name_of)
             outputs.append(embeddings)
-            done += len(chunk)
             if progress is not None:
-                progress(done, len(first_seen))
-    joined = np.concatenate(outputs, axis=1)[:, slot_of_image]
+                progress(chunk.stop, num_images)
+    joined = np.concatenate(outputs, axis=1)
     return Embeddings(original=joined[0], flipped=joined[1] if flip else None)
 
 
@@ -100,11 +148,11 @@ def embed_pixels(
     """
     with _measuring(backbone, device):
         embeddings = _embed_batch(backbone, pixels_BHWC, device=device, flip=flip)
-    _check_finite(embeddings, range(len(pixels_BHWC)), "image")
+    _check_finite(embeddings, range(len(pixels_BHWC)), lambda index: f"image {index}")
     return Embeddings(original=embeddings[0], flipped=embeddings[1] if flip else None)
 
 
-def _find_duplicates(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.intp]]:
+def find_duplicates(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.intp]]:
     """Indices of the first image of each content, and for every image the place of its content among them."""
     slots: dict[bytes, int] = {}
     first_seen: list[int] = []
@@ -117,13 +165,11 @@ def _find_duplicates(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.int
     return first_seen, slot_of_image
 
 
-def _decode_ahead(
-    images: Sequence[bytes], chunks: Sequence[list[int]], image_hw: tuple[int, int], what: str
-) -> Iterator[NDArray[np.uint8]]:
+def _decode_ahead(decode: Callable[[int], NDArray[np.uint8]], chunks: Sequence[range]) -> Iterator[NDArray[np.uint8]]:
     """Decoded chunks in order, each (B, H, W, 3) uint8; as many chunks are under way as there are threads."""
 
-    def decode(chunk: list[int]) -> NDArray[np.uint8]:
-        return np.stack([decode_image(images[index], image_hw=image_hw, what=f"{what} {index}") for index in chunk])
+    def decode_chunk(chunk: range) -> NDArray[np.uint8]:
+        return np.stack([decode(index) for index in chunk])
 
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     num_threads = min(_MAX_THREADS, num_cores, len(chunks))
@@ -131,7 +177,7 @@ def _decode_ahead(
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as threads:
         try:
             for chunk in chunks:
-                pending.append(threads.submit(decode, chunk))
+                pending.append(threads.submit(decode_chunk, chunk))
                 if len(pending) > num_threads:
                     yield pending.popleft().result()
             while pending:
@@ -162,12 +208,12 @@ def _embed_batch(
     return copied.reshape(2 if flip else 1, len(pixels_BHWC), -1)
 
 
-def _check_finite(embeddings: NDArray[np.float32], chunk: Sequence[int], what: str) -> None:
+def _check_finite(embeddings: NDArray[np.float32], chunk: range, name_of: NameOf) -> None:
     finite = np.isfinite(embeddings).all(axis=(0, 2))
     if not finite.all():
         index = chunk[int(np.argmin(finite))]
         raise ModelError(
-            f"the model gives an embedding that is not finite for {what} {index}; "
+            f"the model gives an embedding that is not finite for {name_of(index)}; "
             "its weights have diverged, use an earlier checkpoint"
         )
 

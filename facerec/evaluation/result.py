@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from facerec.errors import MetricError
 from facerec.evaluation.embed import Embeddings
 from facerec.evaluation.names import FAR_TARGETS, MEAN, averaged, metric_key, tar_name, threshold_name
-from facerec.metrics.protocols import kfold_accuracy
+from facerec.metrics.bootstrap import identity_clusters
+from facerec.metrics.protocols import FoldVal, exact_kfold_accuracy, fold_of_pairs, kfold_accuracy, val_at_far
 from facerec.metrics.roc import OperatingPoint, auc, eer, roc_curve, tar_at_far
 from facerec.metrics.similarity import cosines, d_prime, normalise, norms, squared_distances
 
-__all__ = ["PairResult", "metric_values", "score_pairs"]
+__all__ = ["VAL_FAR", "PairResult", "judge_pairs", "metric_values", "score_pairs"]
+
+VAL_FAR = 1e-3
+"""The FAR at which the field reports VAL."""
 
 _LOWER_FAR_TARGETS = (1e-5, 1e-6)
 """Operating points of sets with enough impostor pairs to show them."""
@@ -56,6 +60,20 @@ class PairResult:
     """(P,), cosines."""
     issame: NDArray[np.bool_]
     """(P,)."""
+    distances: NDArray[np.float64]
+    """(P,), squared L2 distances, which the protocols of the field use."""
+    correct: NDArray[np.bool_]
+    """(P,): whether the pair is decided correctly at the threshold of its fold."""
+    people: NDArray[np.int64]
+    """(P, 2): who is in the images, as given or as far as the genuine pairs tell."""
+    identities_known: bool
+    """Whether ``people`` were given."""
+    accuracy_exact: float
+    """10-fold accuracy without the grid of thresholds."""
+    accuracy_exact_std: float
+    """Its standard deviation over the folds (ddof 0)."""
+    val: FoldVal | None
+    """VAL at FAR 1e-3 as arcface_torch reports it; None where a fold lacks a kind of pair."""
 
 
 def score_pairs(
@@ -65,36 +83,63 @@ def score_pairs(
     issame: NDArray[np.bool_],
     name: str,
     sha256: str,
+    identity: NDArray[np.integer] | None = None,
 ) -> PairResult:
     """Compute every metric of a set.
 
     The embedding of an image is the sum of the original's and the mirrored one's, then normalised, in float64.
 
-    Shape: embeddings (N, D); ``pair_index`` (P, 2), rows of the embeddings; ``issame`` (P,).
+    Shape: embeddings (N, D); ``pair_index`` (P, 2), rows of the embeddings; ``issame`` (P,); ``identity`` (N,).
 
     Raises:
         MetricError: fewer than 10 pairs, only one kind of pair, or embeddings that are not finite; the message names
             the set.
     """
     try:
-        return _score_pairs(embeddings, pair_index, issame, name=name, sha256=sha256)
+        versions = [embeddings.original] if embeddings.flipped is None else [embeddings.original, embeddings.flipped]
+        used = np.bincount(pair_index.ravel(), minlength=len(embeddings.original))
+        chosen = np.flatnonzero(used)
+        rows = np.searchsorted(chosen, pair_index)
+        versions = [version[chosen] for version in versions]
+        # Norms count once for each use of an image, as where the set stores an image once for each of its pairs.
+        xnorm = float(np.mean([np.average(norms(version), weights=used[chosen]) for version in versions]))
+        normalised = normalise(np.sum([version.astype(np.float64) for version in versions], axis=0))
+        first, second = normalised[rows[:, 0]], normalised[rows[:, 1]]
+        people = identity_clusters(pair_index, issame) if identity is None else identity[pair_index]
+        return judge_pairs(
+            cosines(first, second),
+            squared_distances(first, second),
+            issame=np.asarray(issame, dtype=np.bool_),
+            people=people.astype(np.int64),
+            identities_known=identity is not None,
+            xnorm=xnorm,
+            name=name,
+            sha256=sha256,
+        )
     except MetricError as error:
         raise MetricError(f"{name}: {error}") from error
 
 
-def _score_pairs(
-    embeddings: Embeddings, pair_index: NDArray[np.integer], issame: NDArray[np.bool_], *, name: str, sha256: str
+def judge_pairs(
+    scores: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    *,
+    issame: NDArray[np.bool_],
+    people: NDArray[np.int64],
+    identities_known: bool,
+    xnorm: float,
+    name: str,
+    sha256: str,
 ) -> PairResult:
-    versions = [embeddings.original] if embeddings.flipped is None else [embeddings.original, embeddings.flipped]
-    used = pair_index.ravel()
-    # Norms count once for each use of an image, as where the set stores an image once for each of its pairs.
-    xnorm = float(np.mean([norms(version)[used] for version in versions]))
-    summed = np.sum([version.astype(np.float64) for version in versions], axis=0)
-    normalised = normalise(summed)
-    first, second = normalised[pair_index[:, 0]], normalised[pair_index[:, 1]]
-    scores = cosines(first, second)
+    """Every metric of pairs whose similarity is known; see `PairResult` for the shapes.
+
+    Raises:
+        MetricError: as `score_pairs`.
+    """
     roc = roc_curve(scores, issame)
-    folds = kfold_accuracy(squared_distances(first, second), issame)
+    folds = kfold_accuracy(distances, issame)
+    exact = exact_kfold_accuracy(distances, issame)
+    thresholds = folds.fold_threshold_sq_l2[fold_of_pairs(len(issame), len(folds.fold_accuracy))]
     points = [tar_at_far(roc, far) for far in FAR_TARGETS]
     points += [point for point in (tar_at_far(roc, far) for far in _LOWER_FAR_TARGETS) if not point.is_bound]
     return PairResult(
@@ -112,8 +157,23 @@ def _score_pairs(
         genuine=int(np.count_nonzero(issame)),
         sha256=sha256,
         scores=scores,
-        issame=np.asarray(issame, dtype=np.bool_),
+        issame=issame,
+        distances=distances,
+        correct=(distances < thresholds) == issame,
+        people=people,
+        identities_known=identities_known,
+        accuracy_exact=exact.accuracy,
+        accuracy_exact_std=exact.accuracy_std,
+        val=_val(distances, issame),
     )
+
+
+def _val(distances: NDArray[np.float64], issame: NDArray[np.bool_]) -> FoldVal | None:
+    folds = fold_of_pairs(len(issame), 10)
+    genuine = np.bincount(folds, weights=issame)
+    if (genuine == 0).any() or (genuine == np.bincount(folds)).any():
+        return None
+    return val_at_far(distances, issame, far=VAL_FAR)
 
 
 def metric_values(results: Sequence[PairResult]) -> dict[str, float]:

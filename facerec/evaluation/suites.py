@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from facerec.config.schema import Config
 from facerec.data.pairs import PairSet, read_pairs
 from facerec.errors import ConfigError, MissingPathError
-from facerec.evaluation.embed import Progress, embed_images
+from facerec.evaluation.embed import Embeddings, Progress, embed_images, find_duplicates
 from facerec.evaluation.names import MEAN, resolve_monitor
 from facerec.evaluation.result import PairResult, metric_values, score_pairs
 
 __all__ = [
+    "EmbeddedPairs",
     "PairResult",
     "SetProgress",
+    "embed_pair_sets",
     "evaluate_pair_set",
     "evaluate_suite",
     "find_pair_sets",
     "locate_pair_file",
     "metric_values",
     "resolve_monitor",
+    "score_embedded",
 ]
 
 SetProgress = Callable[[str, int, int], None]
@@ -81,28 +86,21 @@ def evaluate_pair_set(
     flip: bool = True,
     progress: Progress | None = None,
 ) -> PairResult:
-    """Verify a backbone that is on ``device`` on one set; see `embed_images` and `score_pairs`.
+    """Verify a backbone that is on ``device`` on one set; see `embed_pair_sets` and `score_pairs`.
 
     Raises:
         ImageError, ModelError, MetricError: as there.
     """
-    embeddings = embed_images(
+    (result,) = evaluate_suite(
         backbone,
-        pair_set.images,
+        [pair_set],
         image_hw=image_hw,
         device=device,
         batch_size=batch_size,
         flip=flip,
-        what=f"{pair_set.name}: image",
-        progress=progress,
+        progress=None if progress is None else lambda _, done, total: progress(done, total),
     )
-    return score_pairs(
-        embeddings,
-        pair_index=np.arange(2 * pair_set.num_pairs).reshape(-1, 2),
-        issame=pair_set.issame,
-        name=pair_set.name,
-        sha256=pair_set.sha256,
-    )
+    return result
 
 
 def evaluate_suite(
@@ -115,20 +113,80 @@ def evaluate_suite(
     flip: bool = True,
     progress: SetProgress | None = None,
 ) -> list[PairResult]:
-    """Verify a backbone on several sets, in their order; see `evaluate_pair_set`."""
+    """Verify a backbone on several sets, in their order; see `embed_pair_sets` and `score_pairs`."""
+    embedded = embed_pair_sets(
+        backbone,
+        pair_sets,
+        image_hw=image_hw,
+        device=device,
+        batch_size=batch_size,
+        flip=flip,
+        progress=progress,
+    )
+    return [score_embedded(one) for one in embedded]
 
-    def progress_of(name: str) -> Progress | None:
-        return None if progress is None else lambda done, total: progress(name, done, total)
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EmbeddedPairs:
+    """A pair set and the embeddings of its different images."""
+
+    pair_set: PairSet
+    embeddings: Embeddings
+    """One row for each different image of all sets that were embedded together."""
+    pair_index: NDArray[np.intp]
+    """(P, 2), rows of the embeddings."""
+
+
+def embed_pair_sets(
+    backbone: nn.Module,
+    pair_sets: Sequence[PairSet],
+    *,
+    image_hw: tuple[int, int],
+    device: torch.device,
+    batch_size: int,
+    flip: bool = True,
+    progress: SetProgress | None = None,
+) -> list[EmbeddedPairs]:
+    """Embed every different image of all sets once: pairs share images, and so do sets.
+
+    Raises:
+        ImageError, ModelError: as `embed_images`; the message names set and image.
+    """
+    images = [image for pair_set in pair_sets for image in pair_set.images]
+    starts = np.cumsum([0, *(len(pair_set.images) for pair_set in pair_sets)])
+    first_seen, slots = find_duplicates(images)
+    set_of_slot = np.searchsorted(starts, first_seen, side="right") - 1
+
+    def name_of(slot: int) -> str:
+        owner = int(set_of_slot[slot])
+        return f"{pair_sets[owner].name}: image {first_seen[slot] - starts[owner]}"
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress(pair_sets[int(set_of_slot[done - 1])].name, done, total)
+
+    embeddings = embed_images(
+        backbone,
+        [images[index] for index in first_seen],
+        image_hw=image_hw,
+        device=device,
+        batch_size=batch_size,
+        flip=flip,
+        what=name_of,
+        progress=tell,
+    )
     return [
-        evaluate_pair_set(
-            backbone,
-            pair_set,
-            image_hw=image_hw,
-            device=device,
-            batch_size=batch_size,
-            flip=flip,
-            progress=progress_of(pair_set.name),
-        )
-        for pair_set in pair_sets
+        EmbeddedPairs(pair_set=pair_set, embeddings=embeddings, pair_index=slots[start:stop].reshape(-1, 2))
+        for pair_set, start, stop in zip(pair_sets, starts[:-1], starts[1:], strict=True)
     ]
+
+
+def score_embedded(embedded: EmbeddedPairs) -> PairResult:
+    """The result of a set whose images are embedded; see `score_pairs`."""
+    return score_pairs(
+        embedded.embeddings,
+        pair_index=embedded.pair_index,
+        issame=embedded.pair_set.issame,
+        name=embedded.pair_set.name,
+        sha256=embedded.pair_set.sha256,
+    )

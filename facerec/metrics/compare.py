@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from facerec.errors import MetricError
-from facerec.metrics.checks import check_labels, check_pairs
-from facerec.metrics.intervals import Interval, Statistic
+from facerec.metrics.bootstrap import Counts, Statistic, check_resampling, draw_over_identities
+from facerec.metrics.checks import BoolArray, FloatArray, check_labels, check_pairs
+from facerec.metrics.intervals import Interval
 
 __all__ = ["Difference", "McNemar", "mcnemar_exact", "paired_bootstrap"]
 
@@ -63,20 +65,23 @@ def paired_bootstrap(
     second_scores: ArrayLike,
     *,
     genuine: ArrayLike,
+    identities: ArrayLike | None = None,
     num_resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
     """Interval of the difference of a statistic between two models scored on the same pairs.
 
-    Both models see the same resamples, so that what makes pairs hard for both cancels out. Genuine and impostor pairs
-    are drawn separately, each as many as there are.
+    Both models see the same resamples, so that what makes pairs hard for both cancels out. People are drawn where they
+    are known; otherwise pairs, genuine and impostor ones separately, each as many as there are.
 
     Args:
         statistic: Function of (scores, genuine), such as ``lambda s, g: auc(roc_curve(s, g))``.
         first_scores: (P,), real.
         second_scores: (P,), real.
         genuine: (P,), bool.
+        identities: (P, 2), integers: the person in each image of a pair; see
+            `facerec.metrics.bootstrap.draw_over_identities`.
         num_resamples: Number of resamples.
         confidence: Coverage of the interval, in (0, 1).
         seed: The same seed gives the same interval.
@@ -93,16 +98,32 @@ def paired_bootstrap(
     """
     first, labels = check_pairs(first_scores, genuine)
     second, _ = check_pairs(second_scores, genuine)
-    if num_resamples < 1 or not 0.0 < confidence < 1.0:
-        raise MetricError("a bootstrap needs at least one resample and a confidence between 0 and 1")
-    kinds = [np.flatnonzero(labels), np.flatnonzero(~labels)]
-    generator = np.random.default_rng(seed)
-    draws = np.empty(num_resamples)
-    for index in range(num_resamples):
-        drawn = np.concatenate([generator.choice(kind, size=kind.size) for kind in kinds])
-        draws[index] = statistic(first[drawn], labels[drawn]) - statistic(second[drawn], labels[drawn])
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(draws, (tail, 1.0 - tail))
+    check_resampling(num_resamples, confidence)
+
+    def measure(counts: Counts) -> FloatArray:
+        kinds = np.repeat(labels, counts)
+        return np.array([statistic(np.repeat(first, counts), kinds) - statistic(np.repeat(second, counts), kinds)])
+
+    if identities is None:
+        values = _draw_pairs(measure, labels, num_resamples=num_resamples, seed=seed)
+        tail = (1.0 - confidence) / 2.0
+        low, high = np.quantile(values, (tail, 1.0 - tail))
+    else:
+        people = np.asarray(identities)
+        draws = draw_over_identities(measure, genuine=labels, people=people, num_resamples=num_resamples, seed=seed)
+        (low,), (high,) = draws.interval(confidence=confidence)
     return Difference(
         difference=statistic(first, labels) - statistic(second, labels), interval=Interval(float(low), float(high))
     )
+
+
+def _draw_pairs(
+    measure: Callable[[Counts], FloatArray], labels: BoolArray, *, num_resamples: int, seed: int
+) -> FloatArray:
+    kinds = [np.flatnonzero(labels), np.flatnonzero(~labels)]
+    generator = np.random.default_rng(seed)
+    values = np.empty(num_resamples)
+    for index in range(num_resamples):
+        drawn = np.concatenate([generator.choice(kind, size=kind.size) for kind in kinds])
+        values[index] = measure(np.bincount(drawn, minlength=labels.size))[0]
+    return values

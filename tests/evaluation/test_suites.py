@@ -96,7 +96,7 @@ def test_a_suite_keeps_its_order_and_tells_its_progress(tmp_path):
     results = evaluate_suite(TinyBackbone(), sets, progress=lambda *facts: seen.append(facts), **SETTINGS)
     assert [result.name for result in results] == ["b", "a"]
     assert {facts[0] for facts in seen} == {"b", "a"}
-    assert seen[-1] == ("a", 40, 40)
+    assert seen[-1] == ("a", 80, 80)
     values = metric_values(results)
     assert values["eval/mean/auc"] == pytest.approx((values["eval/a/auc"] + values["eval/b/auc"]) / 2)
 

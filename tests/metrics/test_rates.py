@@ -1,0 +1,49 @@
+"""FMR, FNMR, DET and the nearest-FAR reading against plain loops."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from facerec.errors import MetricError
+from facerec.metrics.intervals import clopper_pearson
+from facerec.metrics.rates import det_curve, error_rates, tar_nearest_far
+from facerec.metrics.roc import roc_curve
+
+from .test_roc import pairs
+
+
+@given(pairs(), st.integers(-13, 13))
+def test_error_rates_equal_a_loop(pair, threshold):
+    scores, genuine = pair
+    rates = error_rates(scores, genuine, threshold=threshold)
+    false_matches = sum(1 for s, g in zip(scores, genuine, strict=True) if not g and s >= threshold)
+    misses = sum(1 for s, g in zip(scores, genuine, strict=True) if g and s < threshold)
+    assert (rates.false_matches, rates.false_non_matches) == (false_matches, misses)
+    assert (rates.fmr, rates.fnmr) == (false_matches / sum(~genuine), misses / sum(genuine))
+    assert rates.fmr_interval == clopper_pearson(false_matches, int(sum(~genuine)))
+
+
+@given(pairs())
+def test_the_det_holds_the_points_of_the_roc(pair):
+    roc = roc_curve(*pair)
+    det = det_curve(roc)
+    np.testing.assert_array_equal(det.fmr, roc.far)
+    np.testing.assert_allclose(det.fnmr, 1.0 - roc.tar, atol=1e-15)
+    np.testing.assert_allclose(det.fmr_deviate, norm.ppf(roc.far), atol=1e-9)
+    assert (det.fnmr_deviate[1:] <= det.fnmr_deviate[:-1]).all()
+
+
+@given(pairs(), st.floats(0.0, 1.0))
+def test_the_nearest_point_equals_a_search_over_all(pair, far):
+    roc = roc_curve(*pair)
+    best = min(range(len(roc.far)), key=lambda i: (abs(roc.far[i] - far), -roc.far[i], -roc.tar[i]))
+    assert tar_nearest_far(roc, far) == roc.tar[best]
+
+
+def test_what_is_no_rate_is_refused():
+    with pytest.raises(MetricError, match="not a number"):
+        error_rates([0.1, 0.2], [1, 0], threshold=float("nan"))
+    with pytest.raises(MetricError, match="between 0 and 1"):
+        tar_nearest_far(roc_curve([0.1, 0.2], [1, 0]), 1.5)
