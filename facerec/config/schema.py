@@ -149,10 +149,12 @@ class ShiftConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCropConfig:
-    """Cut out a rectangle and scale it back to the full size (AdaFace's crop)."""
+    """Keep a rectangle of the picture only."""
 
     p: Probability = 0.0
     """Probability."""
+    mode: Literal["zoom", "blank"] = "zoom"
+    """`zoom` scales the rectangle to the full size; `blank` leaves it in place and blackens the rest, as AdaFace does."""
     min_area: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
     """Smallest area of the rectangle, as a fraction of the picture."""
 
@@ -210,7 +212,7 @@ class AugmentConfig:
     """Random changes of training pictures, on 8-bit RGB, applied in the order of these keys."""
 
     random_crop: RandomCropConfig = field(default_factory=RandomCropConfig)
-    """Cut out and scale back."""
+    """Keep a rectangle only."""
     shift: ShiftConfig = field(default_factory=ShiftConfig)
     """Move by whole pixels."""
     flip: FlipConfig = field(default_factory=FlipConfig)

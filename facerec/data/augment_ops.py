@@ -55,10 +55,20 @@ _FILTERS = (
 
 
 def random_crop(image_HWC: Pixels, config: RandomCropConfig, draws: Draws) -> Pixels:
-    """Scale a rectangle back to the full size; area uniform, aspect log-uniform in [3/4, 4/3], place uniform."""
+    """Keep a rectangle: scaled to the full size, or in its place with black around it.
+
+    Area uniform in [min_area, 1] of the picture, aspect log-uniform in [3/4, 4/3], place uniform.
+
+    Source: ``blank`` with ``min_area`` 0.2 is the crop of AdaFace, Kim et al. 2022, arXiv:2204.00964.
+    """
     height, width = image_HWC.shape[:2]
     area = config.min_area + (1.0 - config.min_area) * draws[0]
     top, left, crop_h, crop_w = _rectangle(height, width, area, _CROP_ASPECT, draws[1:])
+    if config.mode == "blank":
+        result = np.zeros_like(image_HWC)
+        inside = (slice(top, top + crop_h), slice(left, left + crop_w))
+        result[inside] = image_HWC[inside]
+        return result
     box = (left, top, left + crop_w, top + crop_h)
     return _pixels(Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BILINEAR, box=box))
 

@@ -163,6 +163,21 @@ def test_random_crop_scales_a_part_to_the_full_size():
     assert crops[:, 32, -1, 0].max() > 250
 
 
+def test_a_blank_crop_keeps_one_rectangle_in_place_and_blackens_the_rest():
+    images = np.full((300, 64, 64, 3), 7, dtype=np.uint8)
+    images[:, :, :, 1] = np.arange(1, 65)[None, :, None]
+    crops = run(only("random_crop", mode="blank", min_area=0.2), images)
+    areas = []
+    for crop, image in zip(crops, images, strict=True):
+        rows, columns = np.flatnonzero(crop[:, :, 0].any(axis=1)), np.flatnonzero(crop[:, :, 0].any(axis=0))
+        inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        np.testing.assert_array_equal(crop[inside], image[inside])
+        assert crop.any(axis=2).sum() == len(rows) * len(columns), "all else is black"
+        areas.append(len(rows) * len(columns) / 64**2)
+    assert 0.19 < min(areas) < 0.24
+    assert max(areas) > 0.9
+
+
 def test_crop_areas_and_aspects_stay_in_their_ranges():
     rng = np.random.default_rng(0)
     for _ in range(500):
