@@ -78,10 +78,12 @@ def write_pairs(path: Path | str, images: Sequence[bytes], issame: Sequence[bool
     """Write a pair set that every reader of ``.bin`` files takes: ``pickle((list of bytes, list of bool))``.
 
     Raises:
-        PairSetError: there are not two images for each truth value.
+        PairSetError: there are not two images for each truth value, or an image is empty.
     """
     if len(images) != 2 * len(issame):
         raise PairSetError(f"{path}: {len(images)} images do not make {len(issame)} pairs")
+    if not all(images):
+        raise PairSetError(f"{path}: image {[len(image) for image in images].index(0)} is empty; it would be no pair")
     content = ([bytes(image) for image in images], [bool(same) for same in issame])
     atomic_write_bytes(Path(path), pickle.dumps(content, protocol=4))
 
@@ -124,7 +126,13 @@ def _images(values: Sequence[Any], path: Path, *, limit: int) -> tuple[bytes, ..
             if limit < 0:
                 raise PairSetError(f"{path} is refused as a pair set: its images have more bytes than the file")
             copies[id(value)] = _image_bytes(value, index, path)
-    return tuple(copies.get(id(value)) or _image_bytes(value, index, path) for index, value in enumerate(values))
+    images = tuple(copies.get(id(value)) or _image_bytes(value, index, path) for index, value in enumerate(values))
+    if not all(images):
+        empty = images.index(b"")
+        raise PairSetError(
+            f"{path}: image {empty} (of pair {empty // 2}) is empty; write the set again without that pair"
+        )
+    return images
 
 
 def _image_bytes(value: Any, index: int, path: Path) -> bytes:

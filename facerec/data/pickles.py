@@ -35,6 +35,8 @@ def read_pickle(data: bytes) -> Any:
         for name, argument, at in operations(data):
             place = at
             if name == "STOP":
+                if at + 1 != len(data):
+                    raise UnsafePickleError(f"{len(data) - at - 1} bytes follow behind its end")
                 return _finished(machine.result(), {}, depth=0)
             _HANDLERS[name](machine, argument)
     except UnsafePickleError as error:

@@ -98,6 +98,25 @@ def test_a_set_that_contradicts_itself_is_refused(tmp_path: Path, content: Any, 
         read_pairs(tmp_path / "x.bin")
 
 
+@pytest.mark.parametrize("as_arrays", [False, True])
+def test_an_empty_image_is_refused_by_its_number(tmp_path: Path, as_arrays: bool) -> None:
+    images: list[Any] = [IMAGES[0], IMAGES[1], IMAGES[2], b""]
+    if as_arrays:
+        images = [np.frombuffer(image, dtype=np.uint8) for image in images]
+    (tmp_path / "x.bin").write_bytes(pickle.dumps((images, [True, False]), protocol=4))
+    with pytest.raises(PairSetError, match=r"image 3 \(of pair 1\) is empty"):
+        read_pairs(tmp_path / "x.bin")
+    with pytest.raises(PairSetError, match="image 3 is empty"):
+        write_pairs(tmp_path / "y.bin", [*IMAGES[:3], b""], [True, False])
+
+
+@pytest.mark.parametrize("rest", [b"\0", b".", b"another pickle"])
+def test_bytes_behind_the_pickle_are_refused(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "x.bin").write_bytes(pickle.dumps((IMAGES, [True, False]), protocol=4) + rest)
+    with pytest.raises(PairSetError, match=f"{len(rest)} bytes follow behind its end"):
+        read_pairs(tmp_path / "x.bin")
+
+
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingPathError, match="does not exist"):
         read_pairs(tmp_path / "none.bin")
