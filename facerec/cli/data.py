@@ -9,6 +9,7 @@ from facerec.cli.lazy import LazyGroup
 COMMANDS = {
     "demo": ("facerec.cli.data_demo:demo", "Pack the demo faces for training and verification."),
     "inspect": ("facerec.cli.data_inspect:inspect", "Say what a training pack or a pair set holds."),
+    "verify": ("facerec.cli.data_verify:verify", "Check every record of a pack, or a pair set."),
     "pack": ("facerec.cli.data_pack:pack", "Pack a folder of photographs per person."),
     "synthetic": ("facerec.cli.data_synthetic:synthetic", "Write a pack of drawings, for tests and benchmarks."),
 }

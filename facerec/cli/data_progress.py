@@ -10,28 +10,41 @@ import click
 
 from facerec.errors import UsageError
 
-__all__ = ["parse_size", "progress_bar", "workers_option"]
+__all__ = ["parse_size", "progress_bar", "progress_bars", "workers_option"]
 
 Progress = Callable[[int, int], None]
+NamedProgress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Progress]:
-    """Yield a function that takes what is done and what there is in all; off a terminal nothing is drawn."""
+def progress_bars() -> Iterator[NamedProgress]:
+    """Yield a function that takes a name, what is done and what there is in all; one bar for each name.
+
+    Off a terminal nothing is drawn.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda name, done, total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
 
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
 
         yield show
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Progress]:
+    """`progress_bars` with a single one."""
+    with progress_bars() as show:
+        yield lambda done, total: show(name, done, total)
 
 
 def workers_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,1 @@
+"""Checking packs and pair sets from the first byte to the last."""
