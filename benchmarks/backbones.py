@@ -1,6 +1,7 @@
 """Light backbones at equal training: the same pictures, epochs, batches, seeds and schedule for each.
 
     python benchmarks/backbones.py --data DATA --out OUT [--backbones A,B] [--seeds 1,2] [--epochs 6] [--min-images 4]
+        [--image-size 112]
 
 DATA holds ``train.rec`` and ``lfw_dev.bin`` (another pair set: ``--bin``). People with fewer pictures than
 ``--min-images`` are left out: they teach little and cost as much. A finished training in OUT is not repeated, so the
@@ -56,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--min-images", type=int, default=4)
+    parser.add_argument("--image-size", type=int, default=_IMAGE_HW[0], help="of the training; the sizes are at 112")
     return parser.parse_args()
 
 
@@ -95,7 +97,12 @@ def train(name: str, *, seed: int, pack: Path, arguments: argparse.Namespace) ->
             "device": "cpu",
             "model": {"backbone": name, "embedding_size": _EMBEDDING_SIZE, "dropout": _no_dropout(name)},
             "head": {"type": "cosface", "margin": 0.2, "scale": 32.0},
-            "data": {"root": str(pack.resolve()), "batch_size": arguments.batch_size, "num_workers": 0},
+            "data": {
+                "root": str(pack.resolve()),
+                "batch_size": arguments.batch_size,
+                "num_workers": 0,
+                "img_size": arguments.image_size,
+            },
             "training": {
                 "epochs": arguments.epochs,
                 "lr": arguments.lr,

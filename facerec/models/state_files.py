@@ -1,29 +1,24 @@
 """Weights as files: what is read, in which forms, and how parameter names are brought to ours.
 
-Read are checkpoint and run folders of this project, ``.safetensors``, and ``.pth``/``.pt`` of the earlier framework, of
-arcface_torch and of Lightning. Nothing that a file holds is run: torch's restricted reader builds tensors and plain
-data alone.
+Read are checkpoint and run folders of this project, ``.safetensors``, and ``.pth``, ``.pt`` and ``.ckpt`` of the
+earlier framework, of arcface_torch and of Lightning (AdaFace). Nothing that a file holds is run
+(`facerec.models.state_pickles`).
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import struct
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from facerec.errors import CheckpointError, MissingPathError
 from facerec.fsio import check_manifest
+from facerec.models.state_pickles import load_pickle
 
 __all__ = ["BACKBONE_FILE", "StoredState", "find_stored", "is_checkpoint", "read_backbone_state", "read_head_state"]
 
@@ -31,24 +26,10 @@ BACKBONE_FILE = "model.safetensors"
 _HEAD_FILE = "head.safetensors"
 _MANIFEST = "manifest.json"
 _RUN_ENTRIES = ("best", "last", "best.pth", "last.pth")
-_PICKLES = (".pth", ".pt")
+_PICKLES = (".pth", ".pt", ".ckpt")
 _BACKBONE_WRAPPERS = ("model_state_dict", "state_dict_backbone", "state_dict")
 _HEAD_WRAPPERS = ("model_state_dict", "state_dict_softmax_fc", "state_dict")
 _COMPILE_AND_PARALLEL = ("module.", "_orig_mod.")
-_UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-)
-_REFUSED_NAME = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +42,8 @@ class StoredState:
     """The file."""
     from_pickle: bool
     """Whether it is a ``.pth``, and so from another framework."""
+    ignored: tuple[str, ...]
+    """Names of the tensors beside them that belong to another module."""
     versions: dict[str, int]
     """Versions of modules by name, where the file tells them (torch saves them with a state dict)."""
 
@@ -113,16 +96,20 @@ def _read(path: str | Path, *, file_name: str, wrappers: tuple[str, ...], prefix
         found = found / file_name
     from_pickle = found.suffix.lower() in _PICKLES
     if from_pickle:
-        state = _unwrap(_load_pickle(found), wrappers, found)
+        state = _unwrap(load_pickle(found), wrappers, found)
     elif found.suffix.lower() == ".safetensors":
         state = _load_safetensors(found)
     else:
-        raise CheckpointError(f"{found} is no file of weights; give a checkpoint folder, a .safetensors or a .pth")
+        raise CheckpointError(
+            f"{found} is no file of weights; give a checkpoint folder, a .safetensors, a .pth or a .ckpt"
+        )
     tensors, removed = _strip_prefixes(state, prefixes)
     if not tensors:
         raise CheckpointError(f"{found} holds no tensors under names; give a state dict")
     versions = {name.removeprefix(removed): version for name, version in _module_versions(state).items()}
-    return StoredState(tensors=tensors, path=found, from_pickle=from_pickle, versions=versions)
+    return StoredState(
+        tensors=tensors, path=found, from_pickle=from_pickle, ignored=_not_taken(state, tensors), versions=versions
+    )
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -132,37 +119,6 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"checkpoint {path.parent} holds no {path.name}; use another checkpoint") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {_one_line(error)}") from error
-
-
-def _load_pickle(path: Path) -> Any:
-    _check_unpacked_size(path)
-    try:
-        with warnings.catch_warnings():
-            # Other writers choose other pickle protocols; what the reader cannot do with them is an error anyway.
-            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        name = _REFUSED_NAME.search(str(error))
-        what = f"names code ({name[1]})" if name else "is damaged or not plain data"
-        raise CheckpointError(
-            f"{path} {what}; it was refused and nothing in it was run; only tensors and plain data are read"
-        ) from error
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{path} is damaged or no file of weights ({type(error).__name__})") from error
-
-
-def _check_unpacked_size(path: Path) -> None:
-    """Refuse archives that unpack to more than they are: torch stores tensors uncompressed."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-        raise CheckpointError(f"{path} is a damaged archive: {_one_line(error)}") from error
-    packed = path.stat().st_size
-    if unpacked > packed:
-        raise CheckpointError(f"{path} has {packed} bytes and would unpack to {unpacked}; torch writes no such file")
 
 
 def _unwrap(content: Any, wrappers: tuple[str, ...], path: Path) -> Mapping[str, Any]:
@@ -186,6 +142,12 @@ def _strip_prefixes(state: Mapping[str, Any], prefixes: tuple[str, ...]) -> tupl
             return tensors, removed
         removed += inner[0]
         tensors = {name.removeprefix(inner[0]): value for name, value in tensors.items() if name.startswith(inner[0])}
+
+
+def _not_taken(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The tensors of ``state`` that are not among ``tensors``, which hold the ends of its names."""
+    taken = {id(tensor) for tensor in tensors.values()}
+    return tuple(name for name, value in state.items() if isinstance(value, Tensor) and id(value) not in taken)
 
 
 def _module_versions(state: Mapping[str, Any]) -> dict[str, int]:

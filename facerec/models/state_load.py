@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,30 +12,46 @@ from torch import Tensor, nn
 from facerec.errors import CheckpointError
 from facerec.models.backbones.base import Backbone
 from facerec.models.backbones.fastcontextface import FastContextFace, convert_late_gate
+from facerec.models.fitting import suggest_backbone
 from facerec.models.state_files import StoredState, read_backbone_state, read_head_state
 
-__all__ = ["load_backbone_weights", "load_head_weights", "load_tensors"]
+__all__ = ["OtherArchitectureError", "load_backbone_weights", "load_head_weights", "load_tensors"]
 
 _COUNTER = "num_batches_tracked"
+_CLASSIFIER = re.compile(r"(head|classifier|margin|margin_softmax|arcface|softmax_fc|loss|kernel)(\.|$)")
+_NAMED = 3
 _GATE_BEFORE_SCALE = 2
+
+
+class OtherArchitectureError(CheckpointError):
+    """Names or shapes of the tensors are those of another module."""
 
 
 def load_backbone_weights(backbone: Backbone, path: str | Path) -> str:
     """Load weights into ``backbone``; returns a sentence on what was loaded.
 
     ``path`` is a checkpoint folder, a run folder (its best, else its last checkpoint), a ``.safetensors``, or a
-    ``.pth``/``.pt`` of the earlier framework, of arcface_torch or of Lightning.
+    ``.pth``, ``.pt`` or ``.ckpt`` of the earlier framework, of arcface_torch, of AdaFace or of Lightning. Tensors of a
+    classifier are not used.
 
     Raises:
         MissingPathError: nothing is there.
-        CheckpointError: the file is damaged, asks to run code, or holds another architecture.
+        CheckpointError: the file is damaged, asks to run code, or holds another architecture; the message names the
+            first tensors that differ and the backbone that fits, where one does.
     """
     stored = read_backbone_state(path)
-    tensors, conversion = _convert(stored, backbone)
+    renamed = _rename(stored)
+    tensors, conversion = _convert(renamed, stored, backbone)
+    tensors, ignored = _without_classifier(tensors, backbone)
     height, width = backbone.image_hw
     shape = f"{backbone.embedding_size} dimensions, images of {height}x{width}"
-    load_tensors(backbone, tensors, path=stored.path, what=f"{backbone.name} ({shape})")
-    return f"{backbone.name} from {stored.path}{conversion}"
+    try:
+        load_tensors(backbone, tensors, path=stored.path, what=f"{backbone.name} ({shape})")
+    except OtherArchitectureError as error:
+        raise OtherArchitectureError(f"{error}{suggest_backbone(renamed, instead_of=backbone)}") from error
+    ignored = (*stored.ignored, *ignored)
+    note = f"; the classifier is not used ({', '.join(ignored[:_NAMED])})" if ignored else ""
+    return f"{backbone.name} from {stored.path}{conversion}{note}"
 
 
 def load_head_weights(head: nn.Module, path: str | Path) -> str:
@@ -56,17 +73,27 @@ def load_head_weights(head: nn.Module, path: str | Path) -> str:
     return f"{type(head).__name__} from {stored.path}{note}"
 
 
-def _convert(stored: StoredState, backbone: Backbone) -> tuple[dict[str, Tensor], str]:
+def _rename(stored: StoredState) -> dict[str, Tensor]:
+    if not stored.from_pickle:
+        return stored.tensors
+    # The earlier framework's own resnets have torchvision's layers, with another name for the projection.
+    return {name.replace(".shortcut.", ".downsample."): tensor for name, tensor in stored.tensors.items()}
+
+
+def _without_classifier(tensors: dict[str, Tensor], backbone: Backbone) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors that are no classifier's, and the names of those that are."""
+    expected = backbone.state_dict()
+    ignored = tuple(name for name in tensors if name not in expected and _CLASSIFIER.match(name))
+    return {name: tensor for name, tensor in tensors.items() if name not in ignored}, ignored
+
+
+def _convert(tensors: dict[str, Tensor], stored: StoredState, backbone: Backbone) -> tuple[dict[str, Tensor], str]:
     """Bring the names and the weights of other frameworks to ours; the second result tells what was changed."""
-    tensors = stored.tensors
-    if stored.from_pickle:
-        # The earlier framework's own resnets have torchvision's layers, with another name for the projection.
-        tensors = {name.replace(".shortcut.", ".downsample."): tensor for name, tensor in tensors.items()}
     late_gate = stored.from_pickle and stored.versions.get("stages.0.0", 1) < _GATE_BEFORE_SCALE
     if late_gate and isinstance(backbone, FastContextFace):
         _compare(backbone.state_dict(), tensors, path=stored.path, what=backbone.name)
         return convert_late_gate(tensors), ", converted to the gate before the layer scale"
-    return tensors, ""
+    return backbone.adopt(tensors)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, path: Path, what: str) -> None:
@@ -98,7 +125,7 @@ def _compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, p
             f"{_shape(tensors[name])} where {_shape(expected[name])} is needed"
         )
     if problems:
-        raise CheckpointError(f"{path} holds no weights of {what}: {'; '.join(problems)}")
+        raise OtherArchitectureError(f"{path} holds no weights of {what}: {'; '.join(problems)}")
 
 
 def _alike(expected: Tensor, found: Tensor) -> bool:

@@ -7,10 +7,12 @@ that its weight files load.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from facerec.models.backbones.adaface_names import CORE_NAMES, add_projection, is_adaface, rename_adaface
 from facerec.models.backbones.base import Backbone, halve_up
 from facerec.models.backbones.checkpointing import run_block
 from facerec.models.precision import embed_float32
@@ -80,6 +82,7 @@ class IResNet(Backbone):
         adaface: bool = False,
     ) -> None:
         super().__init__(embedding_size=embedding_size, image_hw=image_hw)
+        self.adaface = adaface
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.prelu = nn.PReLU(widths[0])
@@ -99,6 +102,16 @@ class IResNet(Backbone):
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.normal_(module.weight, 0.0, 0.1)
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+        """Take AdaFace's weights under its own names, for BGR."""
+        if not is_adaface(tensors):
+            return dict(tensors), ""
+        renamed = rename_adaface(tensors)
+        if self.adaface or not renamed.keys() >= CORE_NAMES:
+            return renamed, ", of AdaFace, turned from BGR to RGB"
+        note = "the first shortcut an identity projection; to train on, take the ir_ backbone of the same depth"
+        return add_projection(renamed), f", of AdaFace, turned from BGR to RGB, {note}"
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of images (B, 3, H, W)."""
