@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from facerec.cli.options import config_option, debug_option, device_option, set_option
+
+if TYPE_CHECKING:
+    from facerec.config.schema import Config
 
 
 @click.command()
@@ -21,9 +25,33 @@ from facerec.cli.options import config_option, debug_option, device_option, set_
     metavar="[RUN]",
     help="Go on with the latest run, or with the run or checkpoint folder given as --resume=PATH.",
 )
-@click.option("--dry-run", is_flag=True, help="Check the configuration and the data, print what would run, and stop.")
+@click.option(
+    "--nproc",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train in N processes of this machine, one per GPU; each takes data.batch_size images of a batch.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Do a few steps, print what would run, its memory and its time, and write nothing."
+)
+@click.option(
+    "--overfit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Learn N batches by heart, to see that the set-up can learn at all; writes nothing, fails if it cannot.",
+)
 @debug_option
-def train(config_path: str, overrides: tuple[str, ...], device: str, resume: str, dry_run: bool) -> None:
+def train(
+    config_path: str,
+    overrides: tuple[str, ...],
+    device: str,
+    resume: str,
+    nproc: int,
+    dry_run: bool,
+    overfit: int | None,
+) -> None:
     """Train a model and verify it while it trains.
 
     A checkpoint, the log and the pictures go into a new folder under checkpoint.save_dir. SIGTERM and Ctrl-C finish the
@@ -31,17 +59,45 @@ def train(config_path: str, overrides: tuple[str, ...], device: str, resume: str
     """
     from facerec.config.load import load_config
 
+    if dry_run and overfit:
+        raise click.UsageError("--dry-run and --overfit exclude each other")
+    if nproc > 1 and (dry_run or overfit):
+        raise click.UsageError("--dry-run and --overfit run in one process; leave --nproc out")
     config = load_config(config_path, [*overrides, *_option_overrides(device, resume)])
+    if nproc > 1:
+        _start_processes(config_path, overrides, device=device, resume=resume, processes=nproc)
+    elif dry_run:
+        from facerec.training.dry_run import describe_plan
+
+        click.echo(describe_plan(config))
+    elif overfit:
+        from facerec.training.overfit import overfit as learn_by_heart
+
+        verdict = learn_by_heart(config, batches=overfit, tell=lambda line: click.echo(line, err=True))
+        click.echo(verdict.sentence)
+        click.get_current_context().exit(0 if verdict.has_learnt else 1)
+    else:
+        _train(config)
+
+
+def _train(config: Config) -> None:
     from facerec.tracking.build import build_tracker
-    from facerec.training.dry_run import describe_plan
+    from facerec.training.distributed import is_first_process
     from facerec.training.loop import train as run_training
     from facerec.training.summary import describe_summary, read_summary
 
-    if dry_run:
-        click.echo(describe_plan(config))
-        return
     result = run_training(config, tracker=build_tracker(config, log_folder=Path(config.logging.log_dir)))
-    click.echo(describe_summary(read_summary(result.run_folder)))
+    if is_first_process():
+        click.echo(describe_summary(read_summary(result.run_folder)))
+
+
+def _start_processes(config_path: str, overrides: tuple[str, ...], *, device: str, resume: str, processes: int) -> None:
+    from facerec.training.launch import launch
+
+    arguments = ["train", "--config", config_path, "--device", device, f"--resume={resume}"]
+    for text in overrides:
+        arguments += ["--set", text]
+    click.get_current_context().exit(launch(arguments, processes=processes))
 
 
 def _option_overrides(device: str, resume: str) -> list[str]:

@@ -10,7 +10,7 @@ from facerec.config.schema import TrainingConfig
 from facerec.errors import ConfigError
 from facerec.training.distributed import World
 
-__all__ = ["accelerate_backbone", "allow_tf32", "share_gradients"]
+__all__ = ["accelerate_backbone", "allow_tf32"]
 
 _WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 
@@ -23,7 +23,7 @@ def accelerate_backbone(
     Raises:
         ConfigError: a setting does not go together with several processes.
     """
-    called = share_gradients(backbone, device=device, world=world)
+    called = _share_gradients(backbone, device=device, world=world)
     if config.data_parallel:
         if world.size > 1:
             raise ConfigError("training.data_parallel: several processes have taken its place; remove the key")
@@ -40,7 +40,7 @@ def accelerate_backbone(
     return torch.compile(called, mode=mode, dynamic=False)  # type: ignore[return-value]
 
 
-def share_gradients(module: nn.Module, *, device: torch.device, world: World) -> nn.Module:
+def _share_gradients(module: nn.Module, *, device: torch.device, world: World) -> nn.Module:
     """Let the gradients of a module be the mean over all processes; the module itself where there is one."""
     if world.size == 1:
         return module

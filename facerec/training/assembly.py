@@ -10,13 +10,13 @@ from torch import nn
 from facerec.config.schema import Config
 from facerec.errors import ConfigError
 from facerec.models.build import FaceModel, build_model
-from facerec.models.classification import ClassificationLoss, build_classification_loss
 from facerec.models.device import Precision, choose_precision
 from facerec.rng import seed_everything
-from facerec.training.acceleration import accelerate_backbone, allow_tf32, share_gradients
+from facerec.training.acceleration import accelerate_backbone, allow_tf32
 from facerec.training.distributed import World
 from facerec.training.ema import MovingAverage
 from facerec.training.environment import make_deterministic
+from facerec.training.head_parts import HeadLoss, build_loss, split_weights
 from facerec.training.optim import build_optimizer, parameter_groups
 from facerec.training.step import TrainStep
 
@@ -28,7 +28,7 @@ class Parts:
     """What computes in a training."""
 
     model: FaceModel
-    loss: ClassificationLoss
+    loss: HeadLoss
     step: TrainStep
     average: MovingAverage | None
     precision: Precision
@@ -59,15 +59,17 @@ def assemble(config: Config, *, num_classes: int, world: World) -> Parts:
     model = build_model(config, num_classes=num_classes)
     model = model.to(device).to(memory_format=torch.channels_last)
     if training.sync_bn and world.size > 1:
+        if device.type != "cuda":
+            raise ConfigError("training.sync_bn: torch has it on CUDA alone; remove the key, or train on GPUs")
         model.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(model.backbone)
     _check_batch(config, model)
-    loss = build_classification_loss(model.head, config.head, seed=config.seed)
+    loss = build_loss(model.head, config, world=world)
     average = None if training.ema_decay is None else MovingAverage(model.backbone, decay=training.ema_decay)
     precision = choose_precision(device, amp=training.amp)
     groups = parameter_groups([("backbone", model.backbone), ("head", loss)], training)
     step = TrainStep(
         accelerate_backbone(model.backbone, training, device=device, world=world),
-        share_gradients(loss, device=device, world=world),
+        loss,
         build_optimizer(groups, training, device=device),
         precision=precision,
         grad_clip_norm=training.grad_clip_norm,
@@ -75,6 +77,7 @@ def assemble(config: Config, *, num_classes: int, world: World) -> Parts:
         init_scale=training.amp_init_scale,
         accumulation_steps=training.accumulation_steps,
         frozen_backbone=model.backbone,
+        local_weights=split_weights(loss),
         average=average,
         world=world,
     )

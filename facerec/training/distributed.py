@@ -21,7 +21,7 @@ from torch import Tensor
 from facerec.errors import DeviceError, UsageError
 from facerec.models.device import resolve_device
 
-__all__ = ["World", "join_world"]
+__all__ = ["World", "is_first_process", "join_world"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,11 @@ def join_world(device_name: str) -> Iterator[World]:
     yield replace(world, host_group=dist.new_group(backend="gloo") if on_cuda else None)
     # Not after an error: the others may be gone, and this would wait for them.
     dist.destroy_process_group()
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that reports, as far as the launcher's variables tell."""
+    return _from_environment().is_main
 
 
 def _from_environment() -> World:

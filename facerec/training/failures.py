@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from facerec.config.schema import Config
 from facerec.errors import TrainingError
+from facerec.training.assembly import Parts
 from facerec.training.memory import explained_memory_errors
 from facerec.training.session import Session
 
@@ -13,7 +15,7 @@ __all__ = ["explained_failures", "not_finite"]
 
 
 @contextmanager
-def explained_failures(session: Session) -> Iterator[None]:
+def explained_failures(config: Config, parts: Parts) -> Iterator[None]:
     """Say what to change where the block runs out of memory or cannot compile.
 
     Raises:
@@ -21,16 +23,16 @@ def explained_failures(session: Session) -> Iterator[None]:
     """
     from torch._dynamo.exc import TorchDynamoException
 
-    weights = session.parts.model.parameters()
-    sizes = {"sgd": 3, "adam": 4, "adamw": 4}[session.config.training.optimizer]
-    static_bytes = sizes * sum(weight.numel() * weight.element_size() for weight in weights)
+    # Weights, gradients, and one or two tensors of the optimiser.
+    copies = 3 if config.training.optimizer == "sgd" else 4
+    static_bytes = copies * sum(weight.numel() * weight.element_size() for weight in parts.model.parameters())
     try:
-        with explained_memory_errors(session.config, session.device, static_bytes=static_bytes):
+        with explained_memory_errors(config, parts.device, static_bytes=static_bytes):
             yield
     except TorchDynamoException as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(
-            f"training.compile: {session.config.model.backbone} cannot be compiled here ({reason}); "
+            f"training.compile: {config.model.backbone} cannot be compiled here ({reason}); "
             "set training.compile: false, or install the C++ compiler or the Triton that it needs"
         ) from error
 
@@ -44,7 +46,7 @@ def not_finite(session: Session, lr: float) -> TrainingError:
     scale = f", loss scale {scaler.get_scale():.3g}" if scaler.is_enabled() else ""
     own = f" of process {session.world.rank}" if session.world.size > 1 else ""
     return TrainingError(
-        f"the loss or a gradient is not finite at step {step} (epoch {session.epoch + 1}, learning rate {lr:.3g}{scale}, "
-        f"records{own} {records or 'unknown'}); the update was left out and the checkpoints are intact. Usual causes: "
+        f"the loss or a gradient is not finite at step {step} (epoch {session.epoch + 1}, learning rate {lr:.3g}"
+        f"{scale}, records{own} {records or 'unknown'}); the update was left out and the checkpoints are intact. Usual causes: "
         "a learning rate that is too high for the batch size, or no warm-up (training.warmup_epochs)"
     )

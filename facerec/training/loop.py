@@ -57,7 +57,7 @@ def train(
             reason = ""
             try:
                 _announce(session)
-                with explained_failures(session):
+                with explained_failures(config, session.parts):
                     _run(session, interrupt)
                 result = conclude(session)
                 status = "FINISHED"

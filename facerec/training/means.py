@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from facerec.models.classification import LossOutput
 from facerec.training.distributed import World

@@ -15,6 +15,7 @@ from facerec.errors import CheckpointError
 from facerec.models.state_load import load_tensors
 from facerec.rng import capture_rng, restore_rng, seed_everything
 from facerec.training.checkpoint import SavedState, prune, read_tensors, save_checkpoint
+from facerec.training.head_parts import load_head, own_rows, whole_head, whole_rows
 from facerec.training.history import Evaluation
 from facerec.training.optimizer_state import load_optimizer, split_optimizer
 from facerec.training.resume import check_resumable, place_in_epoch
@@ -57,13 +58,13 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
         _tell(session, line)
     trained = "model" if state.config["training"].get("ema_decay") is None else "trained_model"
     _load(parts.model.backbone, checkpoint, trained)
-    _load(parts.model.head, checkpoint, "head")
+    load_head(parts.loss, read_tensors(checkpoint, "head"), path=checkpoint / "head.safetensors")
     if parts.average is not None:
         _restore_average(session, checkpoint, is_saved=trained != "model")
     load_optimizer(
         session.step.optimizer,
         parts.named_weights(),
-        tensors=read_tensors(checkpoint, "optimizer"),
+        tensors=own_rows(parts.loss, read_tensors(checkpoint, "optimizer")),
         scalars=state.optimizer,
         source=checkpoint,
     )
@@ -103,8 +104,8 @@ def _tensors(session: Session) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
     tensors, scalars = split_optimizer(session.step.optimizer, parts.named_weights())
     files = {
         "model": parts.verified_backbone.state_dict(),
-        "head": parts.model.head.state_dict(),
-        "optimizer": tensors,
+        "head": whole_head(parts.loss),
+        "optimizer": whole_rows(parts.loss, tensors),
     }
     if parts.average is not None:
         files["trained_model"] = parts.model.backbone.state_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -122,13 +122,10 @@ class TrainStep:
 
     def _exchanging(self, *, enabled: bool) -> AbstractContextManager[object]:
         # Gradients go to the other processes once per update, with the last part of the batch.
-        block = ExitStack()
-        if not enabled:
-            for module in (self._backbone, self._loss):
-                inner = getattr(module, "_orig_mod", module)
-                if isinstance(inner, DistributedDataParallel):
-                    block.enter_context(inner.no_sync())
-        return block
+        inner = getattr(self._backbone, "_orig_mod", self._backbone)
+        if enabled or not isinstance(inner, DistributedDataParallel):
+            return nullcontext()
+        return inner.no_sync()
 
     def _update(self, loss: Tensor, step: int) -> None:
         self.scaler.unscale_(self.optimizer)
