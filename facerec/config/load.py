@@ -33,6 +33,7 @@ __all__ = [
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _OVERRIDE_START = re.compile(r"\s+(?=[A-Za-z_]\w*(?:\.\w+)*=)")
+_QUOTED_VALUE = re.compile(r"""(?:^|\s)[A-Za-z_]\w*(?:\.\w+)*=('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")(?=\s|$)""")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -115,11 +116,19 @@ def apply_overrides(
 
 
 def split_overrides(overrides: Sequence[str]) -> Iterator[str]:
-    """Take texts such as ``"a.b=1 c.d=[2, 3]"`` apart into single ``KEY=VALUE`` texts; empty texts vanish."""
-    for text in overrides:
-        for part in _OVERRIDE_START.split(text.strip()):
-            if part:
-                yield part
+    """Take texts such as ``"a.b=1 c.d=[2, 3]"`` apart into single ``KEY=VALUE`` texts; empty texts vanish.
+
+    A value in quotes stays whole, whatever it holds: ``a.b='x c.d=2'``.
+    """
+    for text in map(str.strip, overrides):
+        quoted = [match.span(1) for match in _QUOTED_VALUE.finditer(text)]
+        begin = 0
+        for gap in _OVERRIDE_START.finditer(text):
+            if not any(first < gap.start() < end for first, end in quoted):
+                yield text[begin : gap.start()]
+                begin = gap.end()
+        if text[begin:]:
+            yield text[begin:]
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

@@ -47,6 +47,6 @@ def not_finite(session: Session, lr: float) -> TrainingError:
     own = f" of process {session.world.rank}" if session.world.size > 1 else ""
     return TrainingError(
         f"the loss or a gradient is not finite at step {step} (epoch {session.epoch + 1}, learning rate {lr:.3g}"
-        f"{scale}, records{own} {records or 'unknown'}); the update was left out and the checkpoints are intact. Usual causes: "
-        "a learning rate that is too high for the batch size, or no warm-up (training.warmup_epochs)"
+        f"{scale}, records{own} {records or 'unknown'}); the update was left out and the checkpoints are "
+        "intact. Usual causes: a learning rate that is too high for the batch size, or no warm-up (training.warmup_epochs)"
     )

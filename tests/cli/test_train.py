@@ -112,7 +112,7 @@ def test_resume_that_is_false_or_empty_starts_anew(config: Path, trained: Path, 
         assert len(list(save_dir.iterdir())) == count
 
 
-@pytest.mark.parametrize("path", ["runs/20260101_000000", "runs/it's here", "123", "a: b", "null", "a,b", "c #d"])
+@pytest.mark.parametrize("path", ["runs/20260101_000000", "runs/it's here", "123", "a: b", "null", "a,b", "c #d", "my a.b=1 run"])
 def test_a_path_to_resume_reaches_the_configuration_unchanged(config: Path, path: str) -> None:
     assert load_config(config, _option_overrides("", path)).training.resume == path
 

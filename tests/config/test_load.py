@@ -143,6 +143,15 @@ def test_overrides_split_only_where_a_key_begins() -> None:
     assert list(split_overrides(["a.b=1 c.d=[2, 3] e=x y  f=2"])) == ["a.b=1", "c.d=[2, 3]", "e=x y", "f=2"]
 
 
+@pytest.mark.parametrize("value", ["'my run a.b=1'", "'it''s here a.b=1'", '"my \\" run a.b=1"'])
+def test_a_quoted_value_is_never_taken_apart(value: str) -> None:
+    assert list(split_overrides([f"x.y={value} c.d=2"])) == [f"x.y={value}", "c.d=2"]
+
+
+def test_an_apostrophe_in_the_middle_of_a_value_quotes_nothing() -> None:
+    assert list(split_overrides(["a=it's c.d=2 e='x'"])) == ["a=it's", "c.d=2", "e='x'"]
+
+
 @pytest.mark.parametrize("text", ["training.lr", "=3"])
 def test_an_override_without_key_or_value_is_refused(tmp_path: Path, text: str) -> None:
     assert "write KEY=VALUE" in problems(write(tmp_path, ""), text)[0]
