@@ -48,6 +48,7 @@ class ConvNorm(nn.Module):
         y_BCHW: Tensor = self.conv(x_BCHW)
         return y_BCHW if self.norm is None else self.norm(y_BCHW)
 
+    @torch.no_grad()
     def fuse(self) -> None:
         """Fold the normalisation into the convolution, with its running statistics."""
         if self.norm is None:
@@ -79,6 +80,7 @@ class RepDepthwise(nn.Module):
             y_BCHW = y_BCHW + self.identity(x_BCHW)
         return y_BCHW
 
+    @torch.no_grad()
     def fuse(self) -> None:
         """Add the branches into the large kernel."""
         if self.small is None or self.large.norm is None or self.small.norm is None:
