@@ -5,23 +5,40 @@ from __future__ import annotations
 import click
 
 from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option, model_option
+from facerec.errors import UsageError
 
 
 @click.command()
 @click.argument("image_a")
 @click.argument("image_b")
 @model_option
+@click.option("--far", type=float, help="Also decide, at this false accept rate; for a registered predictor.")
 @config_option(required=False)
 @device_option
 @json_option
 @debug_option
-def predict(image_a: str, image_b: str, model: str, config_path: str | None, device: str, as_json: bool) -> None:
+def predict(
+    image_a: str,
+    image_b: str,
+    model: str,
+    far: float | None,
+    config_path: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
     """Compare the faces of two aligned images; prints their cosine similarity."""
     from facerec.serving.predictor import Predictor
 
     predictor = Predictor(checkpoint_path=model, config_path=config_path, device=device or "auto")
+    threshold = None if far is None else predictor.threshold(far)
+    if far is not None and threshold is None:
+        raise UsageError(f"{model} knows no threshold at FAR {far:g}; `facerec register` finds them, at 1e-2 to 1e-4")
     similarity = predictor.predict(image_a, image_b)
+    result = {"image_a": image_a, "image_b": image_b, "similarity": similarity}
+    if threshold is not None:
+        result |= {"threshold": threshold, "far": far, "same_person": similarity >= threshold}
     if as_json:
-        echo_json({"image_a": image_a, "image_b": image_b, "similarity": similarity})
-    else:
-        click.echo(f"{similarity:.6f}")
+        echo_json(result)
+        return
+    decision = "" if threshold is None else f"  {'same person' if similarity >= threshold else 'different people'}"
+    click.echo(f"{similarity:.6f}{decision}")

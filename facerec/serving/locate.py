@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from facerec.errors import MissingPathError, TrackingError
+from facerec.patience import limit_patience
 
-__all__ = ["locate_model"]
+__all__ = ["PREDICTOR_FOLDER", "locate_model"]
+
+PREDICTOR_FOLDER = "artifacts/predictor"
+"""Where a registered predictor keeps its weights, beside the files of MLflow."""
 
 
 def locate_model(model: str) -> Path:
-    """The local path of a checkpoint folder, run folder or weights file; ``runs:/…`` and ``models:/…`` are fetched.
+    """The local path of a model, fetched where it is an address in MLflow.
 
-    ``runs:/ID`` alone means the best checkpoint of that run.
+    A path may be a checkpoint folder, a run folder, a weights file or the folder of a registered predictor.
+    ``runs:/ID`` alone means the best checkpoint of that run. For a predictor the answer is the folder of its weights,
+    which every reader of checkpoints takes.
 
     Raises:
         MissingPathError: the path or the artifact does not exist.
@@ -25,23 +28,15 @@ def locate_model(model: str) -> Path:
         path = Path(model)
         if not path.exists():
             raise MissingPathError(f"model {model} does not exist; give a checkpoint or run folder, or a weights file")
-        return path
+        return _inside(path)
     if model.startswith("runs:/") and "/" not in model.removeprefix("runs:/").strip("/"):
         model = f"{model.rstrip('/')}/checkpoints/best"
-    return _fetch(model)
+    return _inside(_fetch(model))
 
 
-@contextmanager
-def _short_patience() -> Iterator[None]:
-    """MLflow would wait for many minutes for a dead server; what the user has set counts more."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+def _inside(path: Path) -> Path:
+    weights = path / PREDICTOR_FOLDER
+    return weights if (path / "MLmodel").is_file() and weights.is_dir() else path
 
 
 def _fetch(uri: str) -> Path:
@@ -49,12 +44,14 @@ def _fetch(uri: str) -> Path:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
+    undo = limit_patience(retries=2)
     try:
-        with _short_patience():
-            fetched = mlflow.artifacts.download_artifacts(artifact_uri=uri)
+        fetched = mlflow.artifacts.download_artifacts(artifact_uri=uri)
     except RequestException as error:
         raise TrackingError(f"the tracking store does not answer for {uri}; check MLFLOW_TRACKING_URI") from error
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MissingPathError(f"{uri} cannot be fetched from {mlflow.get_tracking_uri()}: {reason}") from error
+    finally:
+        undo()
     return Path(fetched)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,10 +12,13 @@ from numpy.typing import NDArray
 
 from facerec.config.load import load_config
 from facerec.data.decode import read_image_file
+from facerec.errors import UsageError
 from facerec.evaluation.embed import embed_pixels
 from facerec.models.device import resolve_device
 from facerec.models.weights import load_backbone
 from facerec.serving.locate import locate_model
+from facerec.serving.spec import SPEC_FILE, read_spec
+from facerec.serving.weights import weights_sha256
 
 __all__ = ["Predictor"]
 
@@ -45,9 +50,31 @@ class Predictor:
         """
         self.device = resolve_device("cpu" if use_cpu else device)
         config = load_config(config_path) if config_path is not None else None
-        loaded = load_backbone(locate_model(str(checkpoint_path)), config=config, device=self.device)
+        path = locate_model(str(checkpoint_path))
+        loaded = load_backbone(path, config=config, device=self.device)
         self.config = loaded.config
         self._backbone = loaded.backbone
+        self.spec = read_spec(path) if (path / SPEC_FILE).is_file() else None
+        """What a registered predictor knows beside its weights, thresholds among it; None for a checkpoint."""
+
+    @classmethod
+    def from_mlflow(cls, uri: str, *, device: str = "auto") -> Self:
+        """Load a registered predictor, such as ``models:/faces@champion``, or the best checkpoint of ``runs:/ID``.
+
+        Raises:
+            UsageError: ``uri`` is no address in MLflow.
+            FacerecError: as loading says.
+        """
+        if not uri.startswith(("models:/", "runs:/")):
+            raise UsageError(
+                f"{uri} is no address in MLflow; give models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID"
+            )
+        return cls(checkpoint_path=uri, device=device)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash that names the model: of its weights as a predictor holds them."""
+        return weights_sha256(self._backbone)
 
     @torch.inference_mode()
     def embed(self, *image_paths: str | Path) -> NDArray[np.float32]:
@@ -68,6 +95,11 @@ class Predictor:
         summed = embeddings.original if embeddings.flipped is None else embeddings.original + embeddings.flipped
         normalised: NDArray[np.float32] = summed / np.linalg.norm(summed, axis=1, keepdims=True)
         return normalised
+
+    def threshold(self, far: float = 1e-3) -> float | None:
+        """Similarity from which on two pictures show the same person, at a false accept rate; None where not known."""
+        entry = self.spec.threshold_at(far) if self.spec is not None else None
+        return None if entry is None else entry.threshold
 
     def predict(self, image_a: str | Path, image_b: str | Path) -> float:
         """Cosine similarity of two face images, in [-1, 1]; see `embed`.

@@ -1,0 +1,228 @@
+"""From a checkpoint to a version in the registry, and to the alias that is served."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from facerec import __version__
+from facerec.config.load import load_config
+from facerec.data.pairs import PairSet, read_pairs
+from facerec.errors import FacerecError
+from facerec.evaluation.result import PairResult
+from facerec.evaluation.suites import evaluate_suite, find_pair_sets, locate_pair_file
+from facerec.models.device import resolve_device
+from facerec.models.weights import LoadedBackbone, load_backbone
+from facerec.serving import versions
+from facerec.serving.calibrate import calibrate
+from facerec.serving.card import write_card
+from facerec.serving.example import example_picture
+from facerec.serving.gallery import load_gallery
+from facerec.serving.gate import SetComparison, compare_results
+from facerec.serving.locate import locate_model
+from facerec.serving.package import spec_of, stage
+from facerec.serving.weights import weights_sha256
+
+__all__ = ["Decision", "Gate", "Registration", "register"]
+
+Gate = Literal["first", "passed", "forced", "failed", "not asked"]
+_LET_THROUGH = ("first", "passed", "forced")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether a version gets the alias, and why."""
+
+    gate: Gate
+    reasons: tuple[str, ...] = ()
+    """Why it is worse than the present version, or cannot be compared with it."""
+    comparisons: tuple[SetComparison, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """What became of a model."""
+
+    name: str
+    version: int
+    uri: str
+    """``models:/NAME/VERSION``."""
+    alias: str | None
+    """The alias that the version has now; None where the gate held it back or none was asked for."""
+    present_version: int | None
+    """The version that had the alias before."""
+    pair_sets: tuple[str, ...]
+    thresholds: dict[str, float]
+    """By false accept rate."""
+    decision: Decision
+
+
+def register(
+    model: str,
+    *,
+    name: str,
+    alias: str | None = "champion",
+    config_path: str | None = None,
+    bins: Sequence[str] = (),
+    gallery: str | None = None,
+    runtime: Literal["torch", "onnx"] = "torch",
+    data_license: str | None = None,
+    force: bool = False,
+    device: str = "auto",
+) -> Registration:
+    """Register a model, and give it the alias unless it is worse than the version that has it.
+
+    Args:
+        model: A checkpoint or run folder, a weights file, ``runs:/…`` or ``models:/…``.
+        name: Name in the registry.
+        alias: Alias that the version gets if the gate lets it; None for none.
+        config_path: Configuration of weights that carry none.
+        bins: Pair sets for thresholds and gate, in place of the configuration's; the thresholds come from the first.
+        gallery: Gallery that the mode ``search`` uses.
+        runtime: What computes on a CPU.
+        data_license: Licence of the training data, for the model card.
+        force: Give the alias in any case.
+        device: Where to verify.
+
+    Raises:
+        UsageError: the name cannot be one, or the gallery belongs to another model.
+        FacerecError: as loading, verifying and packing say.
+        TrackingError: the registry does not answer, or refuses.
+    """
+    versions.check_name(name)
+    loaded, source_run = _load(model, config_path=config_path, device=device)
+    if gallery is not None:
+        load_gallery(Path(gallery)).check_model(weights_sha256(loaded.backbone), flip=loaded.config.eval.flip)
+    pair_sets = _pair_sets(loaded, bins)
+    results = _verify(loaded, pair_sets)
+    spec = spec_of(loaded.config, runtime=runtime, calibration=calibrate(results[0]) if results else None)
+    with versions.registry() as client:
+        present = versions.version_with(client, name, alias)
+        decision = _decide(results, pair_sets, name=name, alias=alias, present=present, force=force, device=device)
+        card = write_card(name, spec=spec, facts=_training_facts(loaded), data_license=data_license)
+        with tempfile.TemporaryDirectory() as folder:
+            staged = stage(loaded, spec, Path(folder), card=card, gallery=Path(gallery) if gallery else None)
+            version = versions.log_version(
+                client,
+                name,
+                staged=staged,
+                runtime=runtime,
+                example=base64.b64encode(example_picture(spec.image_hw)).decode("ascii"),
+                run_id=source_run,
+            )
+        registration = Registration(
+            name=name,
+            version=version,
+            uri=f"models:/{name}/{version}",
+            alias=alias if decision.gate in _LET_THROUGH else None,
+            present_version=present,
+            pair_sets=tuple(pair_set.name for pair_set in pair_sets),
+            thresholds={f"{t.far:g}": t.threshold for t in spec.calibration.thresholds} if spec.calibration else {},
+            decision=decision,
+        )
+        versions.describe_version(client, name, version, description=card, tags=_tags(registration, results))
+        if registration.alias is not None:
+            client.set_registered_model_alias(name, registration.alias, str(version))
+        if source_run is not None and decision.comparisons:
+            content = json.dumps(dataclasses.asdict(registration), indent=2)
+            client.log_text(source_run, content, f"registry/{name}-version-{version}.json")
+    return registration
+
+
+def _load(model: str, *, config_path: str | None, device: str) -> tuple[LoadedBackbone, str | None]:
+    """The backbone, and the run that it comes from where that is known."""
+    target = resolve_device(device)
+    path = locate_model(model)
+    loaded = load_backbone(path, config=load_config(config_path) if config_path else None, device=target)
+    if model.startswith("runs:/"):
+        return loaded, model.removeprefix("runs:/").partition("/")[0]
+    return loaded, versions.known_run(_stored_run(loaded.path))
+
+
+def _stored_run(path: Path) -> str | None:
+    state = path / "state.json"
+    if not state.is_file():
+        return None
+    run_id = json.loads(state.read_text(encoding="utf-8")).get("tracker_run_id")
+    return run_id if isinstance(run_id, str) else None
+
+
+def _pair_sets(loaded: LoadedBackbone, bins: Sequence[str]) -> list[PairSet]:
+    if bins:
+        return [read_pairs(locate_pair_file(file, data_root=loaded.config.data.root)) for file in bins]
+    return find_pair_sets(loaded.config)
+
+
+def _verify(loaded: LoadedBackbone, pair_sets: Sequence[PairSet]) -> list[PairResult]:
+    config = loaded.config
+    return evaluate_suite(
+        loaded.backbone,
+        pair_sets,
+        image_hw=config.image_hw,
+        device=next(loaded.backbone.parameters()).device,
+        batch_size=config.eval.test_batch_size,
+        flip=config.eval.flip,
+    )
+
+
+def _decide(
+    results: Sequence[PairResult],
+    pair_sets: Sequence[PairSet],
+    *,
+    name: str,
+    alias: str | None,
+    present: int | None,
+    force: bool,
+    device: str,
+) -> Decision:
+    if alias is None:
+        return Decision(gate="not asked")
+    if present is None:
+        return Decision(gate="first")
+    reasons: list[str] = []
+    comparisons: list[SetComparison] = []
+    if not pair_sets:
+        reasons.append("there is no pair set to compare them on; give --bin FILE")
+    else:
+        try:
+            theirs = load_backbone(locate_model(f"models:/{name}/{present}"), device=resolve_device(device))
+            comparisons = compare_results(results, _verify(theirs, pair_sets))
+            reasons += [reason for comparison in comparisons for reason in comparison.reasons]
+        except FacerecError as error:
+            reasons.append(f"version {present} cannot be compared with: {error}")
+    gate: Gate = "passed" if not reasons else "forced" if force else "failed"
+    return Decision(gate=gate, reasons=tuple(reasons), comparisons=tuple(comparisons))
+
+
+def _training_facts(loaded: LoadedBackbone) -> dict[str, str]:
+    config = loaded.config
+    facts = {"architecture": f"{config.model.backbone}, {config.model.embedding_size} dimensions"}
+    if loaded.num_classes is not None:
+        facts["data"] = f"{config.data.name}, {loaded.num_classes} identities"
+        facts["head"] = config.head.type
+    facts["mirrored pictures"] = "their embeddings are added" if config.eval.flip else "not used"
+    facts["made by"] = f"facerec {__version__}, torch {torch.__version__}"
+    return facts
+
+
+def _tags(registration: Registration, results: Sequence[PairResult]) -> dict[str, str]:
+    decision = registration.decision
+    tags = {"gate": decision.gate, "pair_sets": ", ".join(registration.pair_sets)}
+    for result in results:
+        tags[f"{result.name}.accuracy"] = f"{result.accuracy:.6f}"
+        tags[f"{result.name}.sha256"] = result.sha256
+    if registration.present_version is not None:
+        tags["compared_with"] = str(registration.present_version)
+    if decision.reasons:
+        tags["gate_reasons"] = "; ".join(decision.reasons)
+    for comparison in decision.comparisons:
+        tags[f"{comparison.pair_set}.comparison"] = json.dumps(dataclasses.asdict(comparison))
+    return tags
