@@ -11,6 +11,10 @@ COMMANDS = {
     "inspect": ("facerec.cli.data_inspect:inspect", "Say what a training pack or a pair set holds."),
     "verify": ("facerec.cli.data_verify:verify", "Check every record of a pack, or a pair set."),
     "pack": ("facerec.cli.data_pack:pack", "Pack a folder of photographs per person."),
+    "unpack": ("facerec.cli.data_unpack:unpack", "Write a pack or a pair set as image files."),
+    "subset": ("facerec.cli.data_subset:subset", "Draw identities of a pack into a new one."),
+    "merge": ("facerec.cli.data_merge:merge", "Write several packs into one."),
+    "dedupe": ("facerec.cli.data_dedupe:dedupe", "Find images that occur twice, and people of a pair set."),
     "synthetic": ("facerec.cli.data_synthetic:synthetic", "Write a pack of drawings, for tests and benchmarks."),
 }
 
