@@ -46,6 +46,8 @@ REASON_ATTR = "facerec.reason"
 KILLED = "killed"
 INTERRUPTED = "interrupted"
 
+_LOCK = ".slots.lock"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -171,7 +173,7 @@ class Table:
         """Put in the slots that are missing; one process of a machine at a time."""
         if not self.stand(slots).missing:
             return
-        with _only_one(self._folder / ".slots.lock"):
+        with _only_one(self._folder / _LOCK):
             for slot in self.stand(slots).missing:
                 attrs = {**slot.attrs, SLOT_ATTR: slot.key}
                 self.study.enqueue_trial(slot.params, user_attrs=attrs)
@@ -185,7 +187,10 @@ class Table:
             if waiting.state.name != "WAITING" or waiting.user_attrs.get(SLOT_ATTR) not in keys:
                 continue
             trial_id = waiting._trial_id
-            if not self._try_take(trial_id):
+            # SQLite has no row locks: without ours, two processes of this machine could both take the trial.
+            with _only_one(self._folder / _LOCK):
+                is_taken = self._try_take(trial_id)
+            if not is_taken:
                 continue
             self.storage.set_trial_user_attr(trial_id, OWNER_ATTR, owner_of_this_process())
             if waiting.number not in {trial.number for trial in counted_trials(self.trials())}:

@@ -16,7 +16,7 @@ from facerec.tuning.slots import INTERRUPTED, REASON_ATTR, SLOT_ATTR, Slot, Tabl
 
 if TYPE_CHECKING:
     from optuna import Trial
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
     from facerec.tuning.plan import StudyPlan
 
@@ -139,35 +139,41 @@ def _take(phase: Phase) -> Trial | None:
 
 
 def _run(phase: Phase, trial: Trial) -> None:
-    from optuna.trial import TrialState
+    from optuna.exceptions import UpdateFinishedTrialError
 
-    with Heart(phase.table.storage, trial._trial_id, every_s=phase.plan.study.recovery.heartbeat_s):
-        state, values = TrialState.FAIL, None
-        try:
-            outcome = phase.run(_job(phase, trial))
-            values = _finite(outcome.values)
-            for name, value in outcome.attrs.items():
-                trial.set_user_attr(name, value)
-            state = TrialState.COMPLETE
-        except (Pruned, Infeasible) as stopped:
-            state = TrialState.PRUNED
-            trial.set_user_attr(REASON_ATTR, str(stopped))
-        except (TrainingInterrupted, KeyboardInterrupt):
-            phase.table.lose(_frozen(phase, trial), INTERRUPTED)
-            raise
-        except Exception as error:  # noqa: BLE001 - a trial may fail in any way, and the study goes on
-            trial.set_user_attr(REASON_ATTR, f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000])
-    _tell(phase, trial, state, values)
-
-
-def _tell(phase: Phase, trial: Trial, state: Any, values: tuple[float, ...] | None) -> None:
     try:
-        phase.table.study.tell(trial, list(values) if values is not None else None, state=state)
-    except ValueError as error:
+        with Heart(phase.table.storage, trial._trial_id, every_s=phase.plan.study.recovery.heartbeat_s):
+            state, values = _attempt(phase, trial)
+        if _frozen(phase, trial).state.is_finished():
+            raise UpdateFinishedTrialError
+        # Not the storage's own call: `tell` also makes the sampler look at the other trials again.
+        phase.table.study.tell(trial, values, state=state)
+    except UpdateFinishedTrialError:
         # Another worker took this one for dead and closed its trial: that counts, and nothing is completed twice.
-        phase.tell(f"{phase.name} {trial.number}: its result is left out ({error})")
+        phase.tell(f"{phase.name} {trial.number}: closed by another worker, so its result is left out")
         return
     phase.tell(_describe(phase, _frozen(phase, trial)))
+
+
+def _attempt(phase: Phase, trial: Trial) -> tuple[TrialState, list[float] | None]:
+    """Run the trial; its state, and its values where it is complete."""
+    from optuna.trial import TrialState
+
+    try:
+        outcome = phase.run(_job(phase, trial))
+        values = _finite(outcome.values)
+        for name, value in outcome.attrs.items():
+            trial.set_user_attr(name, value)
+    except (Pruned, Infeasible) as stopped:
+        trial.set_user_attr(REASON_ATTR, str(stopped))
+        return TrialState.PRUNED, None
+    except (TrainingInterrupted, KeyboardInterrupt):
+        phase.table.lose(_frozen(phase, trial), INTERRUPTED)
+        raise
+    except Exception as error:  # noqa: BLE001 - a trial may fail in any way, and the study goes on
+        trial.set_user_attr(REASON_ATTR, f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000])
+        return TrialState.FAIL, None
+    return TrialState.COMPLETE, list(values)
 
 
 def _job(phase: Phase, trial: Trial) -> Job:
