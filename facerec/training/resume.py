@@ -22,6 +22,8 @@ _FIXED = (
     "data.img_size",
     "data.augment.",
     "data.shuffle_block",
+    "data.weights",
+    "data.sampler.",
     "training.optimizer",
 )
 # These change the course of the training from here on, which a user may want; they are told.

@@ -25,8 +25,8 @@ class WarmData:
 
     def pack(self, config: Config) -> ImagePack:
         """The training pack; raises as `open_pack`."""
-        root = Path(config.data.root or "")
-        key = (config.data.reader, config.data.io, *(_stamp(root / name) for name in _PACK_FILES))
+        files = [Path(root) / name for root in config.data_roots for name in _PACK_FILES]
+        key = (config.data.reader, config.data.io, *map(_stamp, files))
         if key not in self._packs:
             self._packs[key] = open_pack(config)
         return self._packs[key]

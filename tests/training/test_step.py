@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from facerec.models.build import FaceModel
+from facerec.models.classification import ClassificationLoss, LossOutput
 from facerec.models.device import Precision
-from facerec.training.step import RunningMeans, TrainStep
+from facerec.models.heads.arcface import ArcFace
+from facerec.training.ema import MovingAverage
+from facerec.training.step import TrainStep
 
 CPU = torch.device("cpu")
 
 
-class _Head(nn.Module):
+class _Loss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(3, 4))
 
-    def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
-        return embeddings_BD @ self.weight.T
+    def forward(self, embeddings_BD: Tensor, labels_B: Tensor, *, step: int = 0) -> LossOutput:
+        logits_BC = embeddings_BD @ self.weight.T
+        return LossOutput(nn.functional.cross_entropy(logits_BC, labels_B), logits_BC.argmax(dim=1) == labels_B)
 
 
-def make_step(*, clip: float = 0.0, fused: bool = False) -> tuple[TrainStep, nn.ModuleDict]:
+def make_step(*, clip: float = 0.0, fused: bool = False, **settings: Any) -> tuple[TrainStep, nn.ModuleDict]:
     torch.manual_seed(0)
-    backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
-    parts = nn.ModuleDict({"backbone": backbone, "head": _Head()})
+    parts = nn.ModuleDict({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "head": _Loss()})
     optimizer = torch.optim.SGD(parts.parameters(), lr=0.1, momentum=0.9, fused=fused)
-    model = cast(FaceModel, SimpleNamespace(backbone=backbone, head=parts["head"]))
-    step = TrainStep(model, optimizer, precision=Precision(dtype=None), grad_clip_norm=clip, device=CPU)
+    step = TrainStep(
+        parts["backbone"],
+        parts["head"],
+        optimizer,
+        precision=Precision(dtype=None),
+        grad_clip_norm=clip,
+        device=CPU,
+        **settings,
+    )
     return step, parts
 
 
@@ -54,14 +65,14 @@ def test_an_update_is_that_of_sgd_on_the_clipped_gradient(clip: float) -> None:
     before = weights(parts)
     images, labels = batch()
     inputs = images.float() / 127.5 - 1.0
-    logits = parts["head"](parts["backbone"](inputs), labels)
+    logits = parts["backbone"](inputs) @ parts["head"].weight.T
     loss = -torch.log_softmax(logits, dim=1)[torch.arange(5), labels].mean()
     gradients = torch.autograd.grad(loss, list(parts.parameters()))
     norm = torch.sqrt(sum((gradient**2).sum() for gradient in gradients))
     factor = min(1.0, clip / norm.item()) if clip else 1.0
-    found, found_logits = step(images, labels, step=0)
-    assert found.item() == pytest.approx(loss.item(), rel=1e-5)
-    torch.testing.assert_close(found_logits, logits)
+    found = step(images, labels, step=0)
+    assert found.loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert torch.equal(found.is_correct_B, logits.argmax(dim=1) == labels)
     if clip:
         assert factor < 1.0
     for old, new, gradient in zip(before, weights(parts), gradients, strict=True):
@@ -124,23 +135,96 @@ def test_the_path_of_cuda_updates_while_all_is_finite() -> None:
         torch.testing.assert_close(new, old - 0.1)
 
 
-def test_running_means_weigh_batches_by_their_pictures() -> None:
-    means = RunningMeans(CPU)
-    means.add(torch.tensor(2.0), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]))
-    means.add(torch.tensor(6.0), torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
-    window = means.read()
-    assert window.loss == pytest.approx((3 * 2.0 + 6.0) / 4)
-    assert window.accuracy == pytest.approx(3 / 4)
-    assert window.images == 4
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_a_batch_in_parts_gives_the_update_of_the_whole(parts: int) -> None:
+    images = torch.randint(0, 256, (6, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([0, 1, 2, 0, 1, 1])
+    whole, expected = make_step(clip=0.05)
+    divided, found = make_step(clip=0.05, accumulation_steps=parts)
+    for number in range(3):
+        a, b = whole(images, labels, step=number), divided(images, labels, step=number)
+        torch.testing.assert_close(a.loss, b.loss)
+        assert torch.equal(a.is_correct_B, b.is_correct_B)
+    for one, other in zip(weights(expected), weights(found), strict=True):
+        torch.testing.assert_close(one, other)
 
 
-def test_running_means_go_on_from_their_state_and_can_start_again() -> None:
-    means, other = RunningMeans(CPU), RunningMeans(CPU)
-    means.add(torch.tensor(0.1), torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    other.restore(means.state())
-    for sums in (means, other):
-        sums.add(torch.tensor(0.7), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
-    assert other.read() == means.read()
-    means.clear()
-    assert means.state() == [0.0, 0.0, 0]
-    assert means.read().loss == 0.0
+def test_a_frozen_backbone_stays_while_the_head_learns() -> None:
+    step, parts = make_step()
+    before = weights(parts)
+    step.is_frozen = True
+    step(*batch(), step=0)
+    frozen = weights(parts)
+    assert same(before[:2], frozen[:2])
+    assert not same(before[2:], frozen[2:])
+    step.is_frozen = False
+    step(*batch(), step=1)
+    assert not same(frozen[:2], weights(parts)[:2])
+
+
+def test_the_average_follows_by_its_decay_and_faster_at_the_start() -> None:
+    step, parts = make_step()
+    average = MovingAverage(parts["backbone"], decay=0.5)
+    step.average = average
+    expected = [weight.detach().double() for weight in parts["backbone"].parameters()]
+    for number in range(8):
+        step(*batch(), step=number)
+        decay = min(0.5, (1 + number) / (10 + number))
+        now = [weight.detach().double() for weight in parts["backbone"].parameters()]
+        expected = [decay * old + (1 - decay) * new for old, new in zip(expected, now, strict=True)]
+    for found, value in zip(average.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.double(), value, rtol=1e-5, atol=1e-7)
+    assert not average.module.training
+
+
+def test_the_spread_of_the_embeddings_is_zero_where_all_are_the_same() -> None:
+    step, parts = make_step()
+    step(*batch(), step=0)
+    assert 0.0 < float(step.embedding_spread) <= 1.0
+    nn.init.zeros_(parts["backbone"][1].weight)
+    step(*batch(), step=1)
+    assert float(step.embedding_spread) == pytest.approx(0.0, abs=1e-6)
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Refuses what makes the processor wait for a device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            raise AssertionError(f"the step waits for the device: {func}")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def as_on_cuda(step: TrainStep) -> Iterator[None]:
+    """Take the path of CUDA: only the choice of it, every tensor stays on the CPU."""
+    step.device = torch.device("cuda")
+    with _NoWaiting():
+        yield
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_a_step_never_waits_for_the_device(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    # The check of labels is for the CPU alone.
+    monkeypatch.setattr("facerec.models.classification.check_labels", lambda *_, **__: None)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    head = ArcFace(embedding_size=4, num_classes=3, scale=8.0)
+    loss = ClassificationLoss(head)
+    optimizer = torch.optim.SGD([*backbone.parameters(), *loss.parameters()], lr=0.1, fused=True)
+    step = TrainStep(
+        backbone,
+        loss,
+        optimizer,
+        precision=Precision(dtype=None),
+        grad_clip_norm=5.0,
+        device=CPU,
+        accumulation_steps=parts,
+        average=MovingAverage(backbone, decay=0.9),
+    )
+    before = weights(nn.ModuleDict({"backbone": backbone}))
+    with as_on_cuda(step):
+        step(*batch(), step=0)
+    assert not same(before, weights(nn.ModuleDict({"backbone": backbone})))
+    with as_on_cuda(step), pytest.raises(AssertionError, match="waits for the device"):
+        step.is_broken()
