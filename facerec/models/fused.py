@@ -10,7 +10,9 @@ Source: the running softmax of Milakov and Gimelshein 2018, arXiv:1805.02867.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -243,4 +245,14 @@ class _Kernels(NamedTuple):
 
 
 def _kernels(scaled_BD: Tensor, rule: ChunkRule) -> _Kernels:
+    """The Triton kernels where they can run, else the torch version, which gives the same numbers."""
+    if scaled_BD.is_cuda and scaled_BD.dtype == torch.float32 and rule.sub_centres == 1 and _has_triton():
+        from facerec.models import chunks_triton
+
+        return _Kernels(absorb_chunk=chunks_triton.absorb_chunk, chunk_gradient=chunks_triton.chunk_gradient)
     return _Kernels(absorb_chunk=chunks.absorb_chunk, chunk_gradient=chunks.chunk_gradient)
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

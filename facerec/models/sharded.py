@@ -68,7 +68,7 @@ class ShardedClassificationLoss(nn.Module):
         head.weight = nn.Parameter(self.own_part(head.weight.detach()).clone())
         self._embedding_factor = float(self.shard.world) if for_ddp else 1.0
         self._spread = Spread(classes=True, group=group)
-        self._batch = 0
+        self._known_batches: set[int] = set()
 
     def forward(self, embeddings_BD: Tensor, labels_B: Tensor, *, step: int = 0) -> LossOutput:
         """The loss of the joint batch; ``step`` is the number of the update, the same on every rank."""
@@ -152,14 +152,14 @@ class ShardedClassificationLoss(nn.Module):
         self.head.load_state_dict(state | {"weight": self.head.weight.detach()})
 
     def _check_batch(self, labels_B: Tensor) -> None:
+        """Ask the other ranks about every size that is new here, which it is on all of them at once."""
         batch = labels_B.shape[0]
-        if self._batch == 0:
-            sizes = _gathered(torch.tensor([batch], device=labels_B.device), self.group)
-            if (sizes != batch).any():
-                raise ModelError(f"the processes have batches of different sizes: {sizes.tolist()}; drop the last one")
-            self._batch = batch
-        if batch != self._batch:
-            raise ModelError(f"the batch has {batch} pictures after {self._batch}; drop the last, smaller one")
+        if batch in self._known_batches:
+            return
+        sizes = _gathered(torch.tensor([batch], device=labels_B.device), self.group)
+        if (sizes != batch).any():
+            raise ModelError(f"the processes have batches of different sizes: {sizes.tolist()}; drop the last one")
+        self._known_batches.add(batch)
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""
