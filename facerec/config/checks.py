@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from facerec.config.data_checks import check_data
 from facerec.config.schema import BACKBONE_OPTIONS, Config, head_option_names
 from facerec.registry import BACKBONES, HEADS, Registry
 
@@ -18,6 +19,7 @@ def check(config: Config) -> Iterator[Problem]:
     """Yield every problem of a structurally valid configuration."""
     yield from _check_names(config)
     yield from _check_head(config)
+    yield from check_data(config)
     yield from _check_training(config)
     yield from _check_evaluation(config)
 

@@ -29,6 +29,7 @@ __all__ = [
     "LowResolutionConfig",
     "ModelConfig",
     "RandomCropConfig",
+    "SamplerConfig",
     "ShiftConfig",
     "TrainingConfig",
 ]
@@ -154,7 +155,7 @@ class RandomCropConfig:
     p: Probability = 0.0
     """Probability."""
     mode: Literal["zoom", "blank"] = "zoom"
-    """`zoom` scales the rectangle to the full size; `blank` leaves it in place and blackens the rest, as AdaFace does."""
+    """`zoom` scales the rectangle to the full size; `blank` leaves it in place in black, as AdaFace does."""
     min_area: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
     """Smallest area of the rectangle, as a fraction of the picture."""
 
@@ -232,13 +233,27 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """How the pictures of an epoch are put into batches."""
+
+    type: Literal["shuffle", "balanced"] = "shuffle"
+    """Every picture once in random order, or batches of some identities with equally many pictures of each."""
+    images: Annotated[int, Ge(2)] | None = None
+    """balanced only: pictures of an identity in a batch, a divisor of `batch_size`; null takes 4."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the training pictures come from."""
 
     name: str = "train"
     """Name of the training set in the tracking store."""
-    root: str | None = None
-    """Folder with `train.rec`, `train.idx` and `property`."""
+    root: str | tuple[str, ...] | None = None
+    """Folder with `train.rec`, `train.idx` and `property`, or a list of them, of which no two share an identity."""
+    weights: tuple[PositiveFloat, ...] | None = None
+    """Several roots only: share of each in the pictures of an epoch; null takes every picture once."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """Which pictures meet in a batch."""
     batch_size: PositiveInt = 128
     """Pictures in a batch."""
     num_workers: NaturalInt = 2
@@ -405,6 +420,14 @@ class Config:
         """Height and width of the input, in pixels."""
         size = self.data.img_size
         return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def data_roots(self) -> tuple[str, ...]:
+        """The folders of the training packs, none to several."""
+        root = self.data.root
+        if root is None:
+            return ()
+        return (root,) if isinstance(root, str) else root
 
     @property
     def bin_files(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from facerec.config.schema import AugmentConfig
 from facerec.data.augment import augment_batch
 from facerec.data.decode import decode_image
-from facerec.data.image_record import ImageRecord
+from facerec.data.orders import Groups
+from facerec.data.pack import Faces
 from facerec.data.sampler import BatchRequest
 from facerec.errors import DataError
 
@@ -23,11 +24,6 @@ __all__ = ["BadRecord", "FaceBatch", "FaceDataset", "ImagePack"]
 
 class ImagePack(Protocol):
     """What training needs of a pack, whichever library reads the records."""
-
-    @property
-    def image_keys(self) -> NDArray[np.int64]:
-        """(N,) the keys of the image records."""
-        ...
 
     @property
     def num_images(self) -> int:
@@ -49,16 +45,24 @@ class ImagePack(Protocol):
         """A hash that changes with the data."""
         ...
 
-    def read_image(self, key: int) -> ImageRecord:
-        """The image record of a key; RecordError where it is damaged."""
+    def keys_at(self, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The keys of the images at places in [0, N)."""
         ...
 
-    def label_of(self, record: ImageRecord, *, key: int | None = None) -> int:
-        """The class of a record, checked against the number of classes."""
+    def read_faces(self, keys: NDArray[np.int64], *, faults: dict[int, DataError] | None = None) -> Faces:
+        """Images and classes of keys; ``faults`` gets the errors by row, which are raised where it is not given."""
         ...
 
     def describe(self, key: int) -> str:
         """Where a record is, for messages: its key, its byte offset and its file."""
+        ...
+
+    def name_of(self, key: int) -> str:
+        """A short name of a record, for lists."""
+        ...
+
+    def groups(self) -> Groups:
+        """The places of each identity's images."""
         ...
 
 
@@ -117,32 +121,29 @@ class FaceDataset(Dataset[FaceBatch]):
             ImageError: an image is damaged, likewise.
             DataError: a class is out of range, likewise; or no record of the batch is good.
         """
-        keys = self._pack.image_keys[request.indices]
+        keys = self._pack.keys_at(request.indices)
+        faults: dict[int, DataError] | None = {} if self._on_bad_record == "skip" else None
+        faces = self._pack.read_faces(keys, faults=faults)
         images = np.empty((len(keys), *self._image_hw, 3), dtype=np.uint8)
-        labels = np.empty(len(keys), dtype=np.int64)
-        bad: dict[int, BadRecord] = {}
-        for row, key in enumerate(keys.tolist()):
+        for row, (key, image) in enumerate(zip(keys.tolist(), faces.images, strict=True)):
+            if faults and row in faults:
+                continue
             try:
-                images[row], labels[row] = self._read(key)
+                images[row] = decode_image(image, image_hw=self._image_hw, what=self._pack.describe(key))
             except DataError as error:
-                if self._on_bad_record == "fail":
+                if faults is None:
                     raise
-                bad[row] = BadRecord(key, str(error))
-        if bad:
-            sources = _substitutes(list(bad.values()), rows=list(bad), batch_size=len(keys))
+                faults[row] = error
+        bad = [BadRecord(int(keys[row]), str(error)) for row, error in sorted((faults or {}).items())]
+        labels = faces.classes
+        if faults:
+            sources = _substitutes(bad, rows=sorted(faults), batch_size=len(keys))
             images, labels, keys = images[sources], labels[sources], keys[sources]
-        augment_batch(images, self._augment, seed=self._seed, epoch=request.epoch, indices=request.indices)
+        counters = request.indices if request.counters is None else request.counters
+        augment_batch(images, self._augment, seed=self._seed, epoch=request.epoch, indices=counters)
         return FaceBatch(
-            torch.from_numpy(images).permute(0, 3, 1, 2),
-            torch.from_numpy(labels),
-            torch.from_numpy(keys),
-            tuple(bad.values()),
+            torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(keys), tuple(bad)
         )
-
-    def _read(self, key: int) -> tuple[NDArray[np.uint8], int]:
-        record = self._pack.read_image(key)
-        label = self._pack.label_of(record, key=key)
-        return decode_image(record.image, image_hw=self._image_hw, what=self._pack.describe(key)), label
 
 
 def _substitutes(bad: Sequence[BadRecord], *, rows: Sequence[int], batch_size: int) -> NDArray[np.int64]:

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from facerec.config.schema import Config
 from facerec.data.dataset import BadRecord, FaceBatch, FaceDataset, ImagePack
-from facerec.data.pack import FacePack
+from facerec.data.device_copy import Batch, copy_to_device
+from facerec.data.opening import build_order, open_pack
 from facerec.data.sampler import BatchRequest, BatchSampler
 from facerec.data.workers import (
     ErrorsAsValues,
@@ -32,19 +32,6 @@ _PREFETCH_PER_WORKER = 4
 _log = logging.getLogger(__name__)
 
 
-class Batch(NamedTuple):
-    """What one step trains on."""
-
-    images_BCHW: Tensor
-    """(B, 3, H, W) uint8, RGB, a channels_last view; `transforms.normalise_images` makes it float."""
-    labels_B: Tensor
-    """(B,) int64, each in [0, num_classes)."""
-    keys_B: Tensor
-    """(B,) int64, the records' keys in the pack."""
-    skipped: int
-    """Damaged records of this batch that were left out, and filled as `FaceDataset` says."""
-
-
 class TrainLoader:
     """Makes the batches of any epoch from any step on; workers live from the first epoch until `close`.
 
@@ -59,12 +46,14 @@ class TrainLoader:
         sampler: BatchSampler,
         num_workers: int,
         pin_memory: bool,
+        device: torch.device | None = None,
         multiprocessing_context: str | None = None,
     ) -> None:
         self.pack = pack
         self.skipped_keys: dict[int, str] = {}
         """The key of every record that was left out so far, and why."""
         self._sampler = sampler
+        self._device = device or torch.device("cpu")
         self._aim = _Aim(sampler)
         self._has_workers = num_workers > 0
         self._turn = 0
@@ -87,6 +76,10 @@ class TrainLoader:
         """Identities in the training set."""
         return self.pack.num_classes
 
+    def name_of(self, key: int) -> str:
+        """A short name of a record, with its pack where there are several."""
+        return self.pack.name_of(key)
+
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
@@ -107,7 +100,7 @@ class TrainLoader:
         self._batches = None
         with starting_workers() if first else nullcontext(), self._explaining():
             self._batches = iter(self._loader)
-        return self._drain(self._turn)
+        return copy_to_device(self._drain(self._turn), self._device)
 
     def close(self) -> None:
         """End the workers; safe to call again."""
@@ -155,17 +148,19 @@ def build_train_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
+    device: torch.device | None = None,
     multiprocessing_context: str | None = None,
 ) -> TrainLoader:
     """Build the loader of one rank.
 
-    ``pack`` is an open pack to use instead of ``data.root``. ``pin_memory`` puts batches into page-locked memory, for
-    asynchronous copies to CUDA; it has no effect where there is no CUDA. ``multiprocessing_context`` is ``fork``,
-    ``spawn`` or ``forkserver``; null chooses, see `workers.start_method`.
+    ``pack`` is an open pack to use instead of ``data.root``. ``device`` is where batches are wanted: to CUDA they go
+    through page-locked memory, and are copied while the device computes. ``pin_memory`` alone puts them into such
+    memory for a copy of the caller's own; it has no effect where there is no CUDA. ``multiprocessing_context`` is
+    ``fork``, ``spawn`` or ``forkserver``; null chooses, see `workers.start_method`.
 
     Raises:
-        ConfigError: ``data.root`` is not set, the pack has fewer images than one batch, ``head.num_classes`` differs
-            from the pack's, or ``data.reader: mxnet`` cannot be imported.
+        ConfigError: ``data.root`` is not set, the pack has fewer images or identities than one batch,
+            ``head.num_classes`` differs from the pack's, or ``data.reader: mxnet`` cannot be imported.
         MissingPathError: ``data.root`` does not exist.
         DataError: the pack is damaged.
     """
@@ -184,33 +179,17 @@ def build_train_loader(
         on_bad_record=config.data.on_bad_record,
     )
     sampler = BatchSampler(
-        num_images=pack.num_images,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        rank=rank,
-        world_size=world_size,
-        shuffle_block=config.data.shuffle_block,
+        order=build_order(config, pack), batch_size=config.data.batch_size, rank=rank, world_size=world_size
     )
     return TrainLoader(
         pack,
         dataset=dataset,
         sampler=sampler,
         num_workers=config.data.num_workers,
-        pin_memory=pin_memory,
+        pin_memory=pin_memory or (device is not None and device.type == "cuda"),
+        device=device,
         multiprocessing_context=multiprocessing_context,
     )
-
-
-def open_pack(config: Config) -> ImagePack:
-    """Open the pack of ``data.root`` with the reader of ``data.reader``; see `build_train_loader` for errors."""
-    if config.data.root is None:
-        raise ConfigError("data.root is not set; name the folder that holds train.rec, train.idx and property")
-    pack = FacePack.open(config.data.root, io=config.data.io)
-    if config.data.reader == "native":
-        return pack
-    from facerec.data.mxnet_reader import MxnetPack
-
-    return MxnetPack(pack)
 
 
 class _Aim:

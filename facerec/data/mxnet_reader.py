@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facerec.data.image_record import ImageRecord
-from facerec.data.pack import FacePack
-from facerec.errors import ConfigError, RecordError
+from facerec.data.orders import Groups
+from facerec.data.pack import FacePack, Faces
+from facerec.errors import ConfigError, DataError, RecordError
 
 __all__ = ["MxnetPack", "import_mxnet"]
 
@@ -71,13 +72,41 @@ class MxnetPack:
         """A hash that changes with the data."""
         return self._pack.fingerprint
 
+    def keys_at(self, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The keys of some images, by their places in [0, N)."""
+        return self._pack.keys_at(places)
+
     def describe(self, key: int) -> str:
         """Where a record is, for messages."""
         return self._pack.describe(key)
 
+    def name_of(self, key: int) -> str:
+        """A short name of a record."""
+        return self._pack.name_of(key)
+
+    def groups(self) -> Groups:
+        """The pictures of each identity."""
+        return self._pack.groups()
+
     def label_of(self, record: ImageRecord, *, key: int | None = None) -> int:
         """The class of a record, checked against the number of classes."""
         return self._pack.label_of(record, key=key)
+
+    def read_faces(self, keys: NDArray[np.int64], *, faults: dict[int, DataError] | None = None) -> Faces:
+        """Images and classes of many keys, record by record; see `FacePack.read_faces`."""
+        images: list[bytes | memoryview] = []
+        classes = np.zeros(len(keys), dtype=np.int64)
+        for row, key in enumerate(keys.tolist()):
+            image: bytes | memoryview = b""
+            try:
+                record = self.read_image(key)
+                image, classes[row] = record.image, self.label_of(record, key=key)
+            except DataError as error:
+                if faults is None:
+                    raise
+                faults[row] = error
+            images.append(image)
+        return Faces(images, classes)
 
     def read_image(self, key: int) -> ImageRecord:
         """Read a record by ``mxnet.recordio``.

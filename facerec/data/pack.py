@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facerec.data.pack_layout import EXACT_FLOAT, Property, find_layout, find_rec, read_property
+from facerec.data.orders import Groups, group_by
+from facerec.data.pack_layout import (
+    EXACT_FLOAT,
+    Property,
+    find_layout,
+    find_rec,
+    owners_of_images,
+    read_property,
+)
 from facerec.data.record_parts import FIRST, LENGTH_MASK
 from facerec.data.record_writer import LENGTH_BITS, MAGIC
 from facerec.data.recordio import ImageRecord, RecordReader
 from facerec.errors import DataError, RecordError
 
-__all__ = ["FacePack"]
+__all__ = ["FacePack", "Faces"]
 
 _CHUNK = 1 << 18
 """Records whose headers are looked at together."""
+
+
+class Faces(NamedTuple):
+    """Encoded images and their classes."""
+
+    images: list[bytes | memoryview]
+    """(B) encoded images."""
+    classes: NDArray[np.int64]
+    """(B,) in [0, num_classes); 0 where an error stands in the way."""
 
 
 class FacePack:
@@ -83,8 +100,34 @@ class FacePack:
         """
         record = self.reader.read_image(key)
         if not record.image:
-            raise RecordError(f"{self.describe(key)} holds no image", key=key, offset=self.reader.offset_of(key))
+            raise self._no_image(key)
         return record
+
+    def read_faces(self, keys: NDArray[np.int64], *, faults: dict[int, DataError] | None = None) -> Faces:
+        """Images and classes of many keys.
+
+        Where ``faults`` is given, it gets the error of every record that cannot be used, by row.
+
+        Raises:
+            DataError: where ``faults`` is not given: a record is damaged, holds no image, or has a label that is no
+                class.
+        """
+        broken: dict[int, RecordError] | None = None if faults is None else {}
+        batch = self.reader.read_batch(keys, faults=broken)
+        labels = batch.labels
+        with np.errstate(invalid="ignore"):
+            is_class = (labels >= 0) & (labels < self.num_classes) & (labels == np.floor(labels))
+        found: dict[int, DataError] = dict(broken or {})
+        for row in np.flatnonzero(~is_class).tolist():
+            found.setdefault(row, self._no_class(float(labels[row]), int(keys[row])))
+        for row, image in enumerate(batch.images):
+            if not image:
+                found.setdefault(row, self._no_image(int(keys[row])))
+        if found and faults is None:
+            raise found[min(found)]
+        if faults is not None:
+            faults |= found
+        return Faces(batch.images, np.where(is_class, labels, 0).astype(np.int64))
 
     def label_of(self, record: ImageRecord, *, key: int | None = None) -> int:
         """The class of a record, checked.
@@ -95,12 +138,18 @@ class FacePack:
         label = record.label
         # Written so that NaN fails too.
         if not (0 <= label < self.num_classes and label == int(label)):
-            where = str(self.rec_path) if key is None else self.describe(key)
-            raise DataError(
-                f"{where} has label {label:g}, but the pack has {self.num_classes} identities (0 to "
-                f"{self.num_classes - 1}, from {self.num_classes_source}); correct property, or write the pack again"
-            )
+            raise self._no_class(label, key)
         return int(label)
+
+    def _no_class(self, label: float, key: int | None) -> DataError:
+        where = str(self.rec_path) if key is None else self.describe(key)
+        return DataError(
+            f"{where} has label {label:g}, but the pack has {self.num_classes} identities (0 to "
+            f"{self.num_classes - 1}, from {self.num_classes_source}); correct property, or write the pack again"
+        )
+
+    def _no_image(self, key: int) -> RecordError:
+        return RecordError(f"{self.describe(key)} holds no image", key=key, offset=self.reader.offset_of(key))
 
     def labels(self) -> NDArray[np.int64]:
         """The class of every image, in the order of ``image_keys``: int64 (N,); see `label_of`.
@@ -126,6 +175,22 @@ class FacePack:
     def describe(self, key: int) -> str:
         """Where a record is, for messages."""
         return f"{self.rec_path}: record {key} at byte {self.reader.offset_of(key)}"
+
+    def name_of(self, key: int) -> str:
+        """A short name of a record."""
+        return str(key)
+
+    def groups(self) -> Groups:
+        """The pictures of each identity, from the identity records where the pack has them, else from all labels.
+
+        Raises:
+            DataError: an identity record or a label is damaged.
+        """
+        has_identities = self.layout == "header" and self._images.stop < len(self.reader)
+        # Identity records give keys as float32, which larger packs round.
+        if not has_identities or len(self.reader) >= EXACT_FLOAT:
+            return group_by(self.labels())
+        return group_by(owners_of_images(self.reader, images=self._images))
 
     def _plain_labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The labels, taken from the headers many at a time, and which of them are beyond doubt."""

@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from facerec.data.recordio import RecordReader
 from facerec.errors import DataError, MissingPathError, RecordError
 
-__all__ = ["EXACT_FLOAT", "Layout", "Property", "find_layout", "find_rec", "read_property"]
+__all__ = ["EXACT_FLOAT", "Layout", "Property", "find_layout", "find_rec", "owners_of_images", "read_property"]
 
 EXACT_FLOAT = 1 << 24
 """Labels are float32: larger counts are not exact."""
@@ -102,6 +105,34 @@ def find_layout(reader: RecordReader) -> Layout:
     if is_exact:
         _check_header(reader, told_end, told_total, stop)
     return Layout("header", 1, stop, len(reader) - stop)
+
+
+def owners_of_images(reader: RecordReader, *, images: slice) -> NDArray[np.int64]:
+    """Which identity record names each image; int64, (images,).
+
+    Raises:
+        RecordError: an identity record is damaged, or an image is in none of them, or in two.
+    """
+    owners = np.full(images.stop - images.start, -1, dtype=np.int64)
+    first_key = reader.index.key_at(images.start)
+    for identity, row in enumerate(range(images.stop, len(reader))):
+        key = reader.index.key_at(row)
+        labels = reader.read_image(key).labels
+        begin, end = (float(labels[0]) - first_key, float(labels[1]) - first_key) if len(labels) > 1 else (-1.0, -1.0)
+        is_range = 0 <= begin <= end <= len(owners)
+        if not is_range or (owners[int(begin) : int(end)] >= 0).any():
+            raise RecordError(
+                f"{reader.rec_path}: identity record {key} does not name a range of images of its own",
+                key=key,
+                offset=reader.offset_of(key),
+            )
+        owners[int(begin) : int(end)] = identity
+    if (owners < 0).any():
+        key = reader.index.key_at(images.start + int(np.flatnonzero(owners < 0)[0]))
+        raise RecordError(
+            f"{reader.rec_path}: image {key} is in no identity record", key=key, offset=reader.offset_of(key)
+        )
+    return owners
 
 
 def _check_header(reader: RecordReader, told_end: float, told_total: float, stop: int) -> None:

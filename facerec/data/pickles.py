@@ -35,8 +35,7 @@ def read_pickle(data: bytes) -> Any:
         for name, argument, at in operations(data):
             place = at
             if name == "STOP":
-                if at + 1 != len(data):
-                    raise UnsafePickleError(f"{len(data) - at - 1} bytes follow behind its end")
+                _refuse_rest(len(data) - at - 1)
                 return _finished(machine.result(), {}, depth=0)
             _HANDLERS[name](machine, argument)
     except UnsafePickleError as error:
@@ -45,6 +44,11 @@ def read_pickle(data: bytes) -> Any:
         # Text that is no UTF-8, digits that are no number, or no memory for what the file holds.
         raise UnsafePickleError(f"the pickle is damaged at byte {place} ({str(error)[:80]})") from error
     raise UnsafePickleError("the pickle is cut off")
+
+
+def _refuse_rest(num_bytes: int) -> None:
+    if num_bytes:
+        raise UnsafePickleError(f"{num_bytes} bytes follow behind its end")
 
 
 class _Mark:

@@ -1,4 +1,4 @@
-"""Which pictures make up which batch: a function of (seed, epoch, rank), without any state."""
+"""Which pictures make up which batch of which process: a function of (order, epoch, rank), without any state."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facerec.data.orders import Order
 from facerec.errors import ConfigError
-from facerec.rng import counter_uniform, epoch_permutation
 
-__all__ = ["WINDOW_BLOCKS", "BatchRequest", "BatchSampler", "epoch_order"]
-
-WINDOW_BLOCKS = 64
-"""Blocks that are mixed with each other where ``shuffle_block`` is set."""
-_WINDOW_STREAM = 201
+__all__ = ["BatchRequest", "BatchSampler"]
 
 
 class BatchRequest(NamedTuple):
@@ -26,6 +22,8 @@ class BatchRequest(NamedTuple):
     """Epoch, from 0; the augmentation is drawn from it."""
     indices: NDArray[np.int64]
     """Places of the pictures in the training set, (B,), each in [0, num_images)."""
+    counters: NDArray[np.int64] | None = None
+    """(B,) numbers that the augmentation is drawn from, the indices where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,32 +38,29 @@ class BatchSampler:
         ConfigError: there are fewer pictures than one batch takes.
     """
 
-    num_images: int
-    """Pictures in the training set."""
+    order: Order
+    """The order of the pictures."""
     batch_size: int
     """Pictures in a batch of one rank."""
-    seed: int
-    """Seed of the order."""
     rank: int = 0
     """Number of this process, from 0."""
     world_size: int = 1
     """Number of processes."""
-    shuffle_block: int = 0
-    """See `epoch_order`."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.rank < self.world_size, f"rank {self.rank} is outside of a world of {self.world_size}"
         if self.steps_per_epoch == 0:
             total = f"{self.batch_size}" if self.world_size == 1 else f"{self.batch_size} x {self.world_size} processes"
+            num_images = self.order.num_images
             raise ConfigError(
-                f"data.batch_size: the training set has {self.num_images} images, fewer than one batch of {total}; "
-                f"lower it to {max(1, self.num_images // self.world_size)} or less"
+                f"data.batch_size: the training set has {num_images} images, fewer than one batch of {total}; "
+                f"lower it to {max(1, num_images // self.world_size)} or less"
             )
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch, the same on every rank."""
-        return self.num_images // (self.batch_size * self.world_size)
+        return self.order.num_images // (self.batch_size * self.world_size)
 
     def requests(self, epoch: int, *, start_step: int = 0) -> Iterator[BatchRequest]:
         """Yield the batches of ``epoch`` from ``start_step`` on.
@@ -78,29 +73,10 @@ class BatchSampler:
         return self._requests(epoch, start_step)
 
     def _requests(self, epoch: int, start_step: int) -> Iterator[BatchRequest]:
-        order = epoch_order(self.num_images, seed=self.seed, epoch=epoch, shuffle_block=self.shuffle_block)
+        joint_size = self.batch_size * self.world_size
+        take = self.order.batches(epoch, batch_size=joint_size)
+        own = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         for step in range(start_step, self.steps_per_epoch):
-            first = (step * self.world_size + self.rank) * self.batch_size
-            yield BatchRequest(epoch, order[first : first + self.batch_size].copy())
-
-
-def epoch_order(num_images: int, *, seed: int, epoch: int, shuffle_block: int = 0) -> NDArray[np.int64]:
-    """The order of all pictures in an epoch; int64, (num_images,).
-
-    With ``shuffle_block`` 0 every order is equally likely. Otherwise blocks of that many neighbours are permuted, and
-    the pictures of every `WINDOW_BLOCKS` consecutive blocks of that order are mixed with each other. Reads then stay
-    within a window of the file, which a disk or a network file system likes; the price is that pictures of one
-    identity, which are neighbours in a pack, meet in a batch more often.
-    """
-    if shuffle_block <= 0:
-        return epoch_permutation(seed, epoch, num_images)
-    num_blocks = -(-num_images // shuffle_block)
-    blocks = epoch_permutation(seed, epoch, num_blocks)
-    order = (blocks[:, None] * shuffle_block + np.arange(shuffle_block, dtype=np.int64)).ravel()
-    order = order[order < num_images]
-    window = shuffle_block * WINDOW_BLOCKS
-    for start in range(0, num_images, window):
-        part = order[start : start + window]
-        keys = counter_uniform(seed, epoch, part, stream=_WINDOW_STREAM)[:, 0]
-        order[start : start + window] = part[np.argsort(keys, kind="stable")]
-    return order
+            # A picture that comes twice in an epoch is changed by its place in the order, not in the training set.
+            counters = step * joint_size + np.arange(own.start, own.stop) if self.order.repeats else None
+            yield BatchRequest(epoch, take(step)[own].copy(), counters)

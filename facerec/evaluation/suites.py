@@ -39,8 +39,8 @@ SetProgress = Callable[[str, int, int], None]
 def find_pair_sets(config: Config) -> list[PairSet]:
     """Read the verification sets of a configuration; none, if it names none.
 
-    A relative name is looked for under ``data.root``, then in the working folder. A single set is called
-    ``eval.dataset`` where that is set; otherwise a set has the name of its file without the ending.
+    A relative name is looked for under ``data.root``, each of several in turn, then in the working folder. A single
+    set is called ``eval.dataset`` where that is set; otherwise a set has the name of its file without the ending.
 
     Raises:
         MissingPathError: a file is not there; the message names the places.
@@ -59,8 +59,8 @@ def find_pair_sets(config: Config) -> list[PairSet]:
     return [read_pairs(path, name=label) for path, label in zip(paths, labels, strict=True)]
 
 
-def locate_pair_file(name: str, *, data_root: str | None) -> Path:
-    """The path of a pair set: absolute, else under ``data_root``, else in the working folder.
+def locate_pair_file(name: str, *, data_root: str | Sequence[str] | None) -> Path:
+    """The path of a pair set: absolute, else under ``data_root`` or the first of several, else in the working folder.
 
     Raises:
         MissingPathError: it is in none of these places.
@@ -68,7 +68,8 @@ def locate_pair_file(name: str, *, data_root: str | None) -> Path:
     given = Path(name).expanduser()
     places = [given]
     if not given.is_absolute() and data_root is not None:
-        places.insert(0, Path(data_root).expanduser() / given)
+        roots = [data_root] if isinstance(data_root, str) else data_root
+        places = [*(Path(root).expanduser() / given for root in roots), given]
     for place in places:
         if place.is_file():
             return place

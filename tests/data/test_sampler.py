@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facerec.data.sampler import WINDOW_BLOCKS, BatchSampler, epoch_order
+from facerec.data.orders import WINDOW_BLOCKS, ShuffledOrder, epoch_order
+from facerec.data.sampler import BatchSampler
 from facerec.errors import ConfigError
+
+
+def shuffled(
+    num_images: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1, shuffle_block: int = 0
+) -> BatchSampler:
+    order = ShuffledOrder(num_images=num_images, seed=seed, shuffle_block=shuffle_block)
+    return BatchSampler(order=order, batch_size=batch_size, rank=rank, world_size=world_size)
 
 
 def rows(sampler: BatchSampler, epoch: int = 0, start_step: int = 0) -> np.ndarray:
@@ -14,7 +22,7 @@ def rows(sampler: BatchSampler, epoch: int = 0, start_step: int = 0) -> np.ndarr
 
 
 def test_an_epoch_shows_every_image_once_but_the_rest():
-    batches = rows(BatchSampler(num_images=103, batch_size=10, seed=1))
+    batches = rows(shuffled(num_images=103, batch_size=10, seed=1))
     assert batches.shape == (10, 10)
     assert batches.dtype == np.int64
     assert len(np.unique(batches)) == 100
@@ -23,15 +31,15 @@ def test_an_epoch_shows_every_image_once_but_the_rest():
 
 
 def test_the_same_seed_gives_the_same_order_and_others_do_not():
-    sampler = BatchSampler(num_images=64, batch_size=8, seed=1)
+    sampler = shuffled(num_images=64, batch_size=8, seed=1)
     np.testing.assert_array_equal(rows(sampler, 3), rows(sampler, 3))
     assert not np.array_equal(rows(sampler, 3), rows(sampler, 4))
-    assert not np.array_equal(rows(sampler, 3), rows(BatchSampler(num_images=64, batch_size=8, seed=2), 3))
+    assert not np.array_equal(rows(sampler, 3), rows(shuffled(num_images=64, batch_size=8, seed=2), 3))
 
 
 @pytest.mark.parametrize("start_step", range(7))
 def test_starting_late_gives_the_tail_of_the_epoch(start_step):
-    sampler = BatchSampler(num_images=65, batch_size=10, seed=1)
+    sampler = shuffled(num_images=65, batch_size=10, seed=1)
     tail = [request.indices for request in sampler.requests(2, start_step=start_step)]
     np.testing.assert_array_equal(np.array(tail).reshape(-1, 10), rows(sampler, 2)[start_step:])
 
@@ -39,17 +47,15 @@ def test_starting_late_gives_the_tail_of_the_epoch(start_step):
 @pytest.mark.parametrize("start_step", [-1, 7])
 def test_starting_outside_of_the_epoch_is_an_error(start_step):
     with pytest.raises(ValueError, match="outside of an epoch of 6 steps"):
-        BatchSampler(num_images=65, batch_size=10, seed=1).requests(0, start_step=start_step)
+        shuffled(num_images=65, batch_size=10, seed=1).requests(0, start_step=start_step)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 @pytest.mark.parametrize("shuffle_block", [0, 5])
 def test_several_ranks_together_equal_one_with_the_larger_batch(world_size, shuffle_block):
-    one = BatchSampler(num_images=101, batch_size=4 * world_size, seed=9, shuffle_block=shuffle_block)
+    one = shuffled(num_images=101, batch_size=4 * world_size, seed=9, shuffle_block=shuffle_block)
     ranks = [
-        BatchSampler(
-            num_images=101, batch_size=4, seed=9, rank=rank, world_size=world_size, shuffle_block=shuffle_block
-        )
+        shuffled(num_images=101, batch_size=4, seed=9, rank=rank, world_size=world_size, shuffle_block=shuffle_block)
         for rank in range(world_size)
     ]
     assert {sampler.steps_per_epoch for sampler in ranks} == {one.steps_per_epoch}
@@ -89,7 +95,7 @@ def test_every_place_is_equally_likely():
 
 def test_too_few_images_for_a_batch_are_an_error_that_says_what_to_lower():
     with pytest.raises(ConfigError, match=r"data\.batch_size: .* 7 images, fewer than one batch of 8; lower it to 7"):
-        BatchSampler(num_images=7, batch_size=8, seed=0)
+        shuffled(num_images=7, batch_size=8, seed=0)
     with pytest.raises(ConfigError, match=r"7 images, fewer than one batch of 4 x 2 processes; lower it to 3"):
-        BatchSampler(num_images=7, batch_size=4, seed=0, world_size=2)
-    assert BatchSampler(num_images=8, batch_size=8, seed=0).steps_per_epoch == 1
+        shuffled(num_images=7, batch_size=4, seed=0, world_size=2)
+    assert shuffled(num_images=8, batch_size=8, seed=0).steps_per_epoch == 1
