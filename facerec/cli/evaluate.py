@@ -22,12 +22,17 @@ _PROGRESS_INTERVAL_S = 5.0
 
 @click.command()
 @config_option(required=False)
-@click.option("--checkpoint", metavar="PATH", default="", help="A checkpoint or run folder, or a .pth file.")
+@click.option(
+    "--checkpoint",
+    metavar="MODEL",
+    default="",
+    help="A checkpoint or run folder, a .pth file, runs:/… or models:/NAME@ALIAS.",
+)
 @click.option(
     "--embeddings",
     metavar="FILE.npz",
     default="",
-    help="Verify stored embeddings: arrays original, pair_index, issame and, optionally, flipped.",
+    help="Verify stored embeddings: arrays original, pair_index, issame and, optionally, flipped, identity, group.",
 )
 @click.option(
     "--bin",
@@ -36,6 +41,32 @@ _PROGRESS_INTERVAL_S = 5.0
     multiple=True,
     help="Pair set in place of the configuration's, absolute, under data.root or here; repeatable.",
 )
+@click.option(
+    "--group",
+    "group_sets",
+    metavar="NAME=FILE.bin",
+    multiple=True,
+    help="Pair set of a group of people; repeat it, and the groups' error rates are compared at one threshold.",
+)
+@click.option("--groups", metavar="FILE.csv", default="", help="Group of each pair: a CSV with the columns pair,group.")
+@click.option(
+    "--group-far", type=float, default=None, help="FAR over all pairs of the groups' one threshold.  [default: 1e-3]"
+)
+@click.option(
+    "--templates",
+    metavar="DIR",
+    default="",
+    help="Verify and search templates: a folder of IJB-B or IJB-C, or of images.csv and pairs.csv or gallery.csv.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Resamples of the bootstrap over people; 0 leaves its intervals out.  [default: 1000]",
+)
+@click.option("--no-faces", is_flag=True, help="Leave the faces of the hardest pairs out of the report.")
+@click.option("--upload-faces", is_flag=True, help="Send what shows faces to MLflow too; without it they stay here.")
+@click.option("--save-embeddings", metavar="FILE.npz", default="", help="Store the embeddings for --embeddings.")
 @click.option("--name", metavar="NAME", default="", help="Name of the pair set and of the report.")
 @click.option("--output", metavar="DIR", default="", help="Folder for the reports; default: under logging.log_dir.")
 @set_option
@@ -47,63 +78,147 @@ def evaluate(
     checkpoint: str,
     embeddings: str,
     bins: tuple[str, ...],
+    group_sets: tuple[str, ...],
+    groups: str,
+    group_far: float | None,
+    templates: str,
+    resamples: int | None,
+    no_faces: bool,
+    upload_faces: bool,
+    save_embeddings: str,
     name: str,
     output: str,
     overrides: tuple[str, ...],
     device: str,
     as_json: bool,
 ) -> None:
-    """Verify a checkpoint on pair sets: 10-fold accuracy, AUC, EER, TAR at fixed FAR.
+    """Verify a model: 10-fold accuracy, AUC, EER, TAR at fixed FAR, with intervals, groups and reports.
 
-    Writes a text report, report.json and pictures. The checkpoint's own configuration is used where --config names
-    none. An empty value counts as absent.
+    Writes report.html, report.md, report.json, a text report and pictures. The checkpoint's own configuration is used
+    where --config names none. An empty value counts as absent.
     """
     if bool(checkpoint) == bool(embeddings):
-        raise UsageError("give either --checkpoint PATH or --embeddings FILE.npz")
+        raise UsageError("give either --checkpoint MODEL or --embeddings FILE.npz")
     folder = Path(output) if output else None
     texts = [text for text in overrides if text.strip()]
-    if embeddings:
-        _refuse_without_effect(bins=any(bins), device=bool(device))
-        from facerec.evaluation.run import run_on_embeddings
-
-        run = run_on_embeddings(
-            embeddings, config_path=config_path or None, overrides=texts, name=name or None, output=folder
+    files = [file for file in bins if file]
+    if templates:
+        _refuse(
+            "--templates", **{"--embeddings": embeddings, "--bin": files, "--group": group_sets, "--groups": groups}
         )
-    else:
-        from facerec.evaluation.run import run_evaluation
-
-        run = run_evaluation(
+        _refuse("--templates", **{"--group-far": group_far, "--resamples": resamples, "--no-faces": no_faces})
+        _refuse("--templates", **{"--save-embeddings": save_embeddings, "--upload-faces": upload_faces})
+        _evaluate_templates(
+            templates,
             checkpoint=checkpoint,
             config_path=config_path or None,
             overrides=texts,
-            bins=[file for file in bins if file],
+            name=name or None,
+            output=folder,
+            device=device or None,
+            as_json=as_json,
+        )
+        return
+    if group_far is not None and not (groups or any(group_sets) or embeddings):
+        raise UsageError("--group-far has no effect without groups; give --group or --groups, or remove it")
+    from facerec.evaluation.run import ReportOptions, run_evaluation, run_on_embeddings
+
+    defaults = ReportOptions()
+    options = ReportOptions(
+        num_resamples=defaults.num_resamples if resamples is None else resamples,
+        faces=not no_faces,
+        group_sets=tuple(map(_split_group, filter(None, group_sets))),
+        groups_csv=groups or None,
+        group_far=defaults.group_far if group_far is None else group_far,
+        save_embeddings=Path(save_embeddings) if save_embeddings else None,
+    )
+    if embeddings:
+        given = {"--bin": files, "--device": device, "--group": group_sets, "--no-faces": no_faces}
+        _refuse("--embeddings", **given, **{"--upload-faces": upload_faces, "--save-embeddings": save_embeddings})
+        run = run_on_embeddings(
+            embeddings,
+            config_path=config_path or None,
+            overrides=texts,
+            name=name or None,
+            output=folder,
+            options=options,
+        )
+    else:
+        from facerec.serving.locate import locate_model
+
+        run = run_evaluation(
+            checkpoint=locate_model(checkpoint),
+            subject=checkpoint,
+            config_path=config_path or None,
+            overrides=texts,
+            bins=files,
             name=name or None,
             output=folder,
             device=device or None,
             progress=_progress_on_stderr(),
+            options=options,
         )
     _show(run, as_json=as_json)
     if os.environ.get("MLFLOW_RUN_ID"):
         from facerec.tracking.evaluation import record_evaluation
 
-        record_evaluation(run, subject=checkpoint or embeddings)
+        record_evaluation(run, subject=checkpoint or embeddings, with_faces=upload_faces)
 
 
-def _refuse_without_effect(**given: bool) -> None:
-    names = {"bins": "--bin", "device": "--device"}
-    useless = [names[key] for key, present in given.items() if present]
+def _split_group(text: str) -> tuple[str, str]:
+    name, separator, file = text.partition("=")
+    if not (separator and name.strip() and file.strip()):
+        raise UsageError(f"--group {text}: give the name of the group and its pair set, such as African=african.bin")
+    return name.strip(), file.strip()
+
+
+def _evaluate_templates(
+    folder: str,
+    *,
+    checkpoint: str,
+    config_path: str | None,
+    overrides: list[str],
+    name: str | None,
+    output: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    from facerec.evaluation.template_run import run_on_templates
+    from facerec.serving.locate import locate_model
+
+    run = run_on_templates(
+        folder,
+        checkpoint=locate_model(checkpoint),
+        subject=checkpoint,
+        config_path=config_path,
+        overrides=overrides,
+        name=name,
+        output=output,
+        device=device,
+        progress=_progress_on_stderr(),
+    )
+    if as_json:
+        echo_json(run.results)
+    else:
+        click.echo(run.text, nl=False)
+    for path in run.files:
+        click.echo(f"wrote {path}", err=True)
+
+
+def _refuse(option: str, **given: object) -> None:
+    useless = [name for name, value in given.items() if value]
     if useless:
-        raise UsageError(f"{useless[0]} has no effect with --embeddings; remove it")
+        raise UsageError(f"{useless[0]} has no effect with {option}; remove it")
 
 
 def _show(run: EvaluationRun, *, as_json: bool) -> None:
     from facerec.evaluation.report import format_table, result_to_json
 
     if as_json:
-        echo_json({result.name: result_to_json(result) for result in run.results})
+        echo_json({r.name: result_to_json(r, c) for r, c in zip(run.results, run.confidences, strict=True)})
     else:
         click.echo(format_table(run.results), nl=False)
-    for path in (run.summary, run.report, *run.pictures):
+    for path in (run.summary, run.report, *run.documents, *run.pictures, *run.faces):
         click.echo(f"wrote {path}", err=True)
 
 

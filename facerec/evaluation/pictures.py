@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,34 +9,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from facerec.evaluation.confidence import Band
+from facerec.evaluation.plotting import COLOURS, STYLES, new_figure, save_figure
 from facerec.evaluation.result import PairResult
-from facerec.fsio import atomic_write_bytes
 from facerec.metrics.roc import Roc, far_label, roc_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["write_roc_picture", "write_score_picture"]
 
-# Okabe and Ito's palette, told apart by most colour-blind readers, darkest first; line styles repeat the distinction.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", "-.", ":")
 _Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _MAX_POINTS = 4000
 _NUM_BINS = 80
 
 
-def write_roc_picture(results: Sequence[PairResult], path: Path) -> None:
-    """Draw TAR over FAR, logarithmic, with the operating points; hollow points rest on fewer than 30 false accepts."""
-    figure = _new_figure(width=7.2, height=5.0 + 0.2 * len(results))
+def write_roc_picture(
+    results: Sequence[PairResult],
+    path: Path,
+    *,
+    bands: Sequence[Band] = (),
+    labels: Sequence[str] = (),
+    title: str = "Verification: receiver operating characteristic",
+) -> None:
+    """Draw TAR over FAR, logarithmic, with the operating points; hollow points rest on fewer than 30 false accepts.
+
+    Args:
+        results: One curve each.
+        path: The PNG.
+        bands: 95 % intervals along the curves, one for each result, or none.
+        labels: Names of the curves in place of the sets' names.
+        title: Title of the picture.
+    """
+    figure = new_figure(width=7.2, height=5.0 + 0.2 * len(results))
     axes = figure.add_subplot()
     curves = [roc_curve(result.scores, result.issame) for result in results]
     # The whole decade that holds the first false accept, so that the TAR without any is seen too.
     left = 10.0 ** np.floor(np.log10(min(0.1, *(1.0 / curve.num_impostor for curve in curves))))
     for index, (result, curve) in enumerate(zip(results, curves, strict=True)):
-        _draw_roc(axes, result, _steps(curve, left), colour=_COLOURS[index % len(_COLOURS)], style=_STYLES[index % 4])
+        colour = COLOURS[index % len(COLOURS)]
+        if bands:
+            _draw_band(axes, bands[index], colour=colour, label="95 % interval" if index == 0 else "")
+        name = labels[index] if labels else result.name
+        _draw_roc(axes, result, _steps(curve, left), name=name, colour=colour, style=STYLES[index % len(STYLES)])
     chance = np.geomspace(left, 1.0, 200)
     axes.plot(chance, chance, color="0.55", linewidth=1.2, linestyle=(0, (1, 2)), label="chance")
     for face, meaning in (("0.3", "operating point"), ("white", "rough: fewer than 30 false accepts expected")):
@@ -46,7 +61,7 @@ def write_roc_picture(results: Sequence[PairResult], path: Path) -> None:
     # Curves that start high are drawn where they differ, not squeezed under the upper edge.
     bottom = 0.0 if lowest < 0.5 else np.floor(10.0 * lowest - 0.5) / 10.0
     axes.set(
-        title="Verification: receiver operating characteristic",
+        title=title,
         xlabel="False accept rate (impostor pairs accepted)",
         ylabel="True accept rate (genuine pairs accepted)",
         xscale="log",
@@ -56,27 +71,33 @@ def write_roc_picture(results: Sequence[PairResult], path: Path) -> None:
     axes.grid(which="major", color="0.85", linewidth=0.8)
     axes.grid(which="minor", axis="x", color="0.93", linewidth=0.5)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def write_score_picture(results: Sequence[PairResult], path: Path) -> None:
     """Draw how the cosines of genuine and of impostor pairs are distributed, one panel per set."""
     columns = min(2, len(results))
     rows = -(-len(results) // columns)
-    figure = _new_figure(width=7.2 if columns == 1 else 11.0, height=4.6 * rows)
+    figure = new_figure(width=7.2 if columns == 1 else 11.0, height=4.6 * rows)
     for index, result in enumerate(results):
         _draw_scores(figure.add_subplot(rows, columns, index + 1), result)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _draw_roc(axes: Axes, result: PairResult, steps: _Steps, *, colour: str, style: str) -> None:
+def _draw_band(axes: Axes, band: Band, *, colour: str, label: str) -> None:
+    axes.fill_between(
+        band.far, band.tar_low, band.tar_high, step="post", color=colour, alpha=0.15, linewidth=0, label=label
+    )
+
+
+def _draw_roc(axes: Axes, result: PairResult, steps: _Steps, *, name: str, colour: str, style: str) -> None:
     axes.plot(
         *steps,
         drawstyle="steps-post",
         color=colour,
         linestyle=style,
         linewidth=1.8,
-        label=f"{result.name}: accuracy {100 * result.accuracy:.2f} %, AUC {result.auc:.4f}",
+        label=f"{name}: accuracy {100 * result.accuracy:.2f} %, AUC {result.auc:.4f}",
     )
     for point in result.operating_points:
         if point.far_target > steps[0][0]:
@@ -106,7 +127,7 @@ def _draw_scores(axes: Axes, result: PairResult) -> None:
     low, high = float(result.scores.min()), float(result.scores.max())
     margin = 0.03 * (high - low) + 0.005
     bins = np.linspace(low - margin, high + margin, _NUM_BINS + 1)
-    kinds = (("impostor", ~result.issame, _COLOURS[1], "//"), ("genuine", result.issame, _COLOURS[0], ""))
+    kinds = (("impostor", ~result.issame, COLOURS[1], "//"), ("genuine", result.issame, COLOURS[0], ""))
     for kind, chosen, colour, hatch in kinds:
         counts, _ = np.histogram(result.scores[chosen], bins)
         axes.stairs(
@@ -133,19 +154,3 @@ def _draw_scores(axes: Axes, result: PairResult) -> None:
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, fontsize=9, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _new_figure(*, width: float, height: float) -> Figure:
-    # Without pyplot: no window system is asked for, and pictures can be drawn in any thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    atomic_write_bytes(path, buffer.getvalue())

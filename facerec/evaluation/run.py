@@ -3,47 +3,61 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from facerec import __version__
 from facerec.config.load import config_from_dict, config_to_dict, load_config
 from facerec.config.schema import Config
-from facerec.errors import UsageError
-from facerec.evaluation.pictures import write_roc_picture, write_score_picture
-from facerec.evaluation.report import result_to_json, write_summary
+from facerec.data.decode import decode_image
+from facerec.data.pairs import PairSet, read_pairs
+from facerec.errors import ConfigError, UsageError
+from facerec.evaluation.confidence import NUM_RESAMPLES, Confidence, estimate_confidence
+from facerec.evaluation.grouping import GROUP_FAR, GroupReport, measure_groups, read_groups
+from facerec.evaluation.names import MEAN
+from facerec.evaluation.output import EvaluationRun, FacePicture, write_evaluation
 from facerec.evaluation.result import PairResult, score_pairs
-from facerec.evaluation.stored import read_embeddings
-from facerec.evaluation.suites import SetProgress, evaluate_suite, find_pair_sets
-from facerec.fsio import atomic_write_text, sha256_file
+from facerec.evaluation.stored import read_embeddings, write_embeddings
+from facerec.evaluation.suites import (
+    EmbeddedPairs,
+    SetProgress,
+    embed_pair_sets,
+    find_pair_sets,
+    locate_pair_file,
+    score_embedded,
+)
+from facerec.fsio import sha256_file
 from facerec.models.device import describe_device, resolve_device
 from facerec.models.weights import LoadedBackbone, load_backbone
 
-__all__ = ["EvaluationRun", "run_evaluation", "run_on_embeddings"]
+__all__ = ["EvaluationRun", "ReportOptions", "load_model", "run_evaluation", "run_on_embeddings"]
 
 _FOLDER = "evaluations"
 _WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationRun:
-    """What an evaluation found and where it wrote."""
+class ReportOptions:
+    """What the reports hold beside the metrics."""
 
-    results: list[PairResult]
-    folder: Path
-    summary: Path
-    """``test_result_<name>_<timestamp>.txt``."""
-    report: Path
-    """``report.json``: facts and results."""
-    pictures: tuple[Path, ...]
-    """The ROC and the distributions of the scores."""
+    num_resamples: int = NUM_RESAMPLES
+    """Resamples of the bootstrap over people; 0 leaves its intervals out."""
+    faces: bool = True
+    """Show the hardest pairs, where the images are at hand."""
+    group_sets: tuple[tuple[str, str], ...] = ()
+    """Names of groups and the pair set of each."""
+    groups_csv: str | None = None
+    """A CSV with the group of each pair."""
+    group_far: float = GROUP_FAR
+    """FAR over all pairs at which the groups' common threshold lies."""
+    save_embeddings: Path | None = None
+    """Where to store the embeddings; of several sets each has its name added."""
 
 
 def run_evaluation(
@@ -56,6 +70,8 @@ def run_evaluation(
     output: Path | None = None,
     device: str | None = None,
     progress: SetProgress | None = None,
+    options: ReportOptions | None = None,
+    subject: str | None = None,
 ) -> EvaluationRun:
     """Verify a checkpoint on pair sets and write the reports.
 
@@ -68,17 +84,19 @@ def run_evaluation(
         output: Folder for the reports; by default a new one under ``logging.log_dir``.
         device: In place of the configuration's.
         progress: Told of every batch.
+        options: What the reports hold.
+        subject: How the user named the checkpoint, where it was fetched from elsewhere.
 
     Raises:
         UsageError: there is no pair set.
         FacerecError: as loading, embedding and the metrics say.
     """
-    loaded, config, target = _load(checkpoint, config_path, overrides=overrides, device=device)
+    options = options or ReportOptions()
+    loaded, config, target = load_model(checkpoint, config_path, overrides=overrides, device=device)
     config = _with_pair_sets(config, bins, name)
-    pair_sets = find_pair_sets(config)
-    if not pair_sets:
-        raise UsageError("there is no pair set to verify on; give --bin FILE, or set eval.bin_file")
-    results = evaluate_suite(
+    pair_sets = _find_sets(config, bins=bins, options=options)
+    csv_groups = _read_csv_groups(options, [pair_set.num_pairs for pair_set in pair_sets])
+    embedded = embed_pair_sets(
         loaded.backbone,
         pair_sets,
         image_hw=config.image_hw,
@@ -87,8 +105,20 @@ def run_evaluation(
         flip=config.eval.flip,
         progress=progress,
     )
-    arguments = {"--config": config_path, "--checkpoint": checkpoint, "--name": name, "--device": device}
-    listed = [*(("--set", text) for text in overrides), *(("--bin", file) for file in bins)]
+    results = [score_embedded(one) for one in embedded]
+    _save(embedded, options.save_embeddings)
+    arguments = {
+        "--config": config_path,
+        "--checkpoint": subject or checkpoint,
+        "--name": name,
+        "--device": device,
+        "--groups": options.groups_csv,
+    }
+    listed = [
+        *(("--set", text) for text in overrides),
+        *(("--bin", file) for file in bins),
+        *(("--group", f"{group}={file}") for group, file in options.group_sets),
+    ]
     facts = {
         "command": _command([*arguments.items(), *listed]),
         **_describe_model(loaded),
@@ -96,7 +126,16 @@ def run_evaluation(
         "device": f"{target}: {describe_device(target)}",
         **{f"set {pair_set.name}": str(pair_set.path) for pair_set in pair_sets},
     }
-    return _write(results, facts, name=name, output=output, log_dir=config.logging.log_dir)
+    return write_evaluation(
+        results,
+        facts=facts,
+        name=name,
+        output=output,
+        parent=Path(config.logging.log_dir) / _FOLDER,
+        confidences=_confidences(results, options),
+        groups=_measure_groups(results, csv_groups, options),
+        faces={one.name: _face_picture(one, config.image_hw) for one in pair_sets} if options.faces else {},
+    )
 
 
 def run_on_embeddings(
@@ -106,6 +145,7 @@ def run_on_embeddings(
     overrides: Sequence[str] = (),
     name: str | None = None,
     output: Path | None = None,
+    options: ReportOptions | None = None,
 ) -> EvaluationRun:
     """Verify embeddings that another program stored; see `read_embeddings`.
 
@@ -114,24 +154,35 @@ def run_on_embeddings(
     Raises:
         MissingPathError, DataError, MetricError: as there and in `score_pairs`.
     """
+    options = options or ReportOptions()
     config = Config() if config_path is None else load_config(config_path, overrides)
     stored = read_embeddings(path)
+    groups = _read_csv_groups(options, [len(stored.issame)]) or ([stored.group] if stored.group is not None else None)
     result = score_pairs(
         stored.embeddings,
         pair_index=stored.pair_index,
         issame=stored.issame,
         name=name or stored.path.stem,
         sha256=stored.sha256,
+        identity=stored.identity,
     )
     facts = {
-        "command": _command([("--embeddings", path), ("--name", name)]),
+        "command": _command([("--embeddings", path), ("--name", name), ("--groups", options.groups_csv)]),
         "model": f"unknown, embeddings of {stored.embeddings.original.shape[1]} dimensions from {path}",
         "images": _describe_flip(stored.embeddings.flipped is not None),
     }
-    return _write([result], facts, name=name, output=output, log_dir=config.logging.log_dir)
+    return write_evaluation(
+        [result],
+        facts=facts,
+        name=name,
+        output=output,
+        parent=Path(config.logging.log_dir) / _FOLDER,
+        confidences=_confidences([result], options),
+        groups=_measure_groups([result], groups, options),
+    )
 
 
-def _load(
+def load_model(
     checkpoint: str | Path, config_path: str | Path | None, *, overrides: Sequence[str], device: str | None
 ) -> tuple[LoadedBackbone, Config, torch.device]:
     """The backbone, the configuration that counts, and the device that the backbone is on."""
@@ -176,33 +227,57 @@ def _command(arguments: Sequence[tuple[str, object]]) -> str:
     return shlex.join(["facerec", "evaluate", *words])
 
 
-def _write(
-    results: list[PairResult], facts: dict[str, str], *, name: str | None, output: Path | None, log_dir: str
-) -> EvaluationRun:
-    now = datetime.now(UTC)
-    label = re.sub(r"[^\w.-]", "_", name or "_".join(result.name for result in results))[:80].lstrip(".") or "set"
-    stamp = f"{now:%Y%m%d_%H%M%S}"
-    folder = output if output is not None else _new_folder(Path(log_dir) / _FOLDER / f"{label}_{stamp}")
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {**facts, "versions": f"facerec {__version__}, torch {torch.__version__}", "time": f"{now:%F %T} UTC"}
-    summary = folder / f"test_result_{label}_{stamp}.txt"
-    write_summary(results, summary, facts=facts)
-    report = folder / "report.json"
-    content = {"facts": facts, "results": {result.name: result_to_json(result) for result in results}}
-    atomic_write_text(report, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    pictures = folder / "roc.png", folder / "scores.png"
-    write_roc_picture(results, pictures[0])
-    write_score_picture(results, pictures[1])
-    return EvaluationRun(results=results, folder=folder, summary=summary, report=report, pictures=pictures)
+def _find_sets(config: Config, *, bins: Sequence[str], options: ReportOptions) -> list[PairSet]:
+    # Sets of groups take the place of the configuration's, as those of --bin do.
+    pair_sets = find_pair_sets(config) if bins or not options.group_sets else []
+    for group, file in options.group_sets:
+        if group == MEAN or group in [pair_set.name for pair_set in pair_sets]:
+            raise ConfigError(f"--group: another set, or the mean, is called '{group}'; give it another name")
+        pair_sets.append(read_pairs(locate_pair_file(file, data_root=config.data.root), name=group))
+    if not pair_sets:
+        raise UsageError("there is no pair set to verify on; give --bin FILE, or set eval.bin_file")
+    return pair_sets
 
 
-def _new_folder(wanted: Path) -> Path:
-    """``wanted``, or where another evaluation of the same second has it, the name with a number."""
-    for number in range(1, 1000):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise UsageError(f"{wanted} exists a thousand times; give --output DIR")
+def _read_csv_groups(options: ReportOptions, sizes: Sequence[int]) -> list[NDArray[np.str_]] | None:
+    if options.groups_csv is None:
+        return None
+    if options.group_sets:
+        raise UsageError("--group and --groups both say which group a pair belongs to; give one of them")
+    if len(sizes) != 1:
+        raise UsageError(f"--groups numbers the pairs of one set, but there are {len(sizes)}; choose one with --bin")
+    return [read_groups(options.groups_csv, num_pairs=sizes[0])]
+
+
+def _measure_groups(
+    results: Sequence[PairResult], groups: Sequence[NDArray[np.str_]] | None, options: ReportOptions
+) -> GroupReport | None:
+    named = {group for group, _ in options.group_sets}
+    if groups is None and not named:
+        return None
+    if groups is None:
+        groups = [np.full(result.pairs, result.name if result.name in named else "") for result in results]
+    return measure_groups(results, groups, far=options.group_far)
+
+
+def _confidences(results: Sequence[PairResult], options: ReportOptions) -> list[Confidence | None]:
+    if options.num_resamples == 0:
+        return [None] * len(results)
+    return [estimate_confidence(result, num_resamples=options.num_resamples) for result in results]
+
+
+def _save(embedded: Sequence[EmbeddedPairs], path: Path | None) -> None:
+    if path is None:
+        return
+    for one in embedded:
+        label = re.sub(r"[^\w.-]", "_", one.pair_set.name)
+        target = path if len(embedded) == 1 else path.with_name(f"{path.stem}_{label}{path.suffix or '.npz'}")
+        write_embeddings(target, one.embeddings, pair_index=one.pair_index, issame=one.pair_set.issame)
+
+
+def _face_picture(pair_set: PairSet, image_hw: tuple[int, int]) -> FacePicture:
+    def picture(pair: int, side: int) -> NDArray[np.uint8]:
+        index = 2 * pair + side
+        return decode_image(pair_set.images[index], image_hw=image_hw, what=f"{pair_set.name}: image {index}")
+
+    return picture

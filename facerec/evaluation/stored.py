@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facerec.errors import DataError, MissingPathError
 from facerec.evaluation.embed import Embeddings
-from facerec.fsio import sha256_file
+from facerec.evaluation.grouping import groups_of_images
+from facerec.fsio import atomic_write_bytes, sha256_file
 
-__all__ = ["StoredEmbeddings", "read_embeddings"]
+__all__ = ["StoredEmbeddings", "read_arrays", "read_embeddings", "write_embeddings"]
 
 _MAX_BYTES = 1 << 34
 """Largest size of all arrays together, unpacked: 16 GiB."""
 _REQUIRED = ("original", "pair_index", "issame")
-_OPTIONAL = ("flipped",)
+_OPTIONAL = ("flipped", "identity", "group")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,14 +35,20 @@ class StoredEmbeddings:
     """(P, 2), rows of the embeddings."""
     issame: NDArray[np.bool_]
     """(P,)."""
+    identity: NDArray[np.int64] | None
+    """(N,): who is in each image; None where the file does not tell."""
+    group: NDArray[np.str_] | None
+    """(P,): the group of each pair, empty for none; None where the file does not tell."""
     sha256: str
     path: Path
 
 
 def read_embeddings(path: str | Path) -> StoredEmbeddings:
-    """Read ``original`` (N, D), optionally ``flipped`` (N, D), ``pair_index`` (P, 2) and ``issame`` (P,).
+    """Read ``original`` (N, D), ``pair_index`` (P, 2), ``issame`` (P,) and what else is there.
 
-    The headers are checked before memory is taken, and nothing is unpickled.
+    Optional are ``flipped`` (N, D), ``identity`` (N,), integers, and ``group``, short text or integers: (N,), one for
+    each image, where a pair across two groups belongs to none, or (P,), one for each pair. The headers are checked
+    before memory is taken, and nothing is unpickled.
 
     Raises:
         MissingPathError: the file is not there.
@@ -48,7 +57,7 @@ def read_embeddings(path: str | Path) -> StoredEmbeddings:
     path = Path(path)
     if not path.is_file():
         raise MissingPathError(f"embeddings file {path} does not exist; check the path")
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, required=_REQUIRED, optional=_OPTIONAL)
     original, flipped = arrays["original"], arrays.get("flipped")
     _check_embeddings("original", original, path)
     if flipped is not None:
@@ -66,18 +75,42 @@ def read_embeddings(path: str | Path) -> StoredEmbeddings:
         ),
         pair_index=pair_index.astype(np.int64),
         issame=issame.astype(np.bool_),
+        identity=_identities(arrays.get("identity"), pair_index, issame, num_embeddings=len(original), path=path),
+        group=_groups(arrays.get("group"), pair_index, num_embeddings=len(original), path=path),
         sha256=sha256_file(path),
         path=path,
     )
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def write_embeddings(
+    path: Path, embeddings: Embeddings, *, pair_index: NDArray[np.integer], issame: NDArray[np.bool_]
+) -> None:
+    """Write what `read_embeddings` reads, in one step; only rows that a pair uses are kept."""
+    used = np.unique(pair_index)
+    arrays = {
+        "original": embeddings.original[used],
+        "pair_index": np.searchsorted(used, pair_index).astype(np.int64),
+        "issame": issame,
+    }
+    if embeddings.flipped is not None:
+        arrays["flipped"] = embeddings.flipped[used]
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    atomic_write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path, *, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Read named arrays of an ``.npz`` whose headers agree with what is there; nothing is unpickled.
+
+    Raises:
+        DataError: it is no such file, or an array is missing, holds objects or is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if missing := [name for name in _REQUIRED if name not in members]:
-                raise DataError(f"{path}: the array '{missing[0]}' is missing; needed are {', '.join(_REQUIRED)}")
-            wanted = [name for name in (*_REQUIRED, *_OPTIONAL) if name in members]
+            if missing := [name for name in required if name not in members]:
+                raise DataError(f"{path}: the array '{missing[0]}' is missing; needed are {', '.join(required)}")
+            wanted = [name for name in (*required, *optional) if name in members]
             if sum(members[name].file_size for name in wanted) > _MAX_BYTES:
                 raise DataError(f"{path}: the arrays have more than {_MAX_BYTES} bytes; split the pairs")
             arrays = {}
@@ -128,3 +161,46 @@ def _check_pairs(
         raise DataError(f"{path}: issame must hold true or false for each of the {len(pair_index)} pairs")
     if len(pair_index) and not (pair_index.min() >= 0 and pair_index.max() < num_embeddings):
         raise DataError(f"{path}: pair_index must lie between 0 and {num_embeddings - 1}, the rows of the embeddings")
+
+
+def _identities(
+    identity: NDArray[Any] | None,
+    pair_index: NDArray[Any],
+    issame: NDArray[Any],
+    *,
+    num_embeddings: int,
+    path: Path,
+) -> NDArray[np.int64] | None:
+    if identity is None:
+        return None
+    if identity.shape != (num_embeddings,) or identity.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: identity must be integers of shape ({num_embeddings},), one for each image, not "
+            f"{identity.dtype} of shape {identity.shape}"
+        )
+    codes: NDArray[np.int64] = np.unique(identity, return_inverse=True)[1].astype(np.int64)
+    people = codes[pair_index]
+    wrong = np.flatnonzero((people[:, 0] == people[:, 1]) != issame.astype(np.bool_))
+    if wrong.size:
+        raise DataError(
+            f"{path}: identity and issame contradict each other in pair {wrong[0]} and {wrong.size - 1} more"
+        )
+    return codes
+
+
+def _groups(
+    group: NDArray[Any] | None, pair_index: NDArray[Any], *, num_embeddings: int, path: Path
+) -> NDArray[np.str_] | None:
+    if group is None:
+        return None
+    sizes = (num_embeddings, len(pair_index))
+    if group.ndim != 1 or group.size not in sizes or group.dtype.kind not in "iuUS":
+        raise DataError(
+            f"{path}: group must be text or integers of shape ({sizes[0]},), one for each image, or ({sizes[1]},), one "
+            f"for each pair, not {group.dtype} of shape {group.shape}"
+        )
+    try:
+        names = group.astype(np.str_)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: group holds bytes that are no ASCII text; store it as text") from error
+    return groups_of_images(names, pair_index) if group.size == num_embeddings else names

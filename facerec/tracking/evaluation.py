@@ -14,11 +14,13 @@ from facerec.training.tracker import DatasetDescription, RunDescription
 __all__ = ["record_evaluation"]
 
 
-def record_evaluation(run: EvaluationRun, *, subject: str, spool_dir: Path = DEFAULT_SPOOL_DIR) -> bool:
+def record_evaluation(
+    run: EvaluationRun, *, subject: str, with_faces: bool = False, spool_dir: Path = DEFAULT_SPOOL_DIR
+) -> bool:
     """Log metrics, pair sets, reports and pictures to the run that ``MLFLOW_RUN_ID`` names; says whether there is one.
 
     The keys are those of a training, so that both compare in the UI. ``subject`` is the checkpoint or the file of
-    embeddings that was verified.
+    embeddings that was verified. Faces are personal data: what shows them stays here unless ``with_faces``.
 
     Raises:
         TrackingError: the store answers, and refuses.
@@ -45,7 +47,7 @@ def record_evaluation(run: EvaluationRun, *, subject: str, spool_dir: Path = DEF
         )
     )
     tracker.log_metrics(metric_values(run.results), step=0)
-    for path in (run.summary, run.report):
+    for path in (run.summary, run.report, *run.documents, *(run.faces if with_faces else ())):
         tracker.log_file(path)
     for path in run.pictures:
         tracker.log_file(path, folder="pictures")

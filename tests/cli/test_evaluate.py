@@ -44,13 +44,17 @@ def test_json_is_one_object_on_standard_output(stored, tmp_path):
 def test_people_get_a_table(stored, tmp_path):
     outcome = invoke("--embeddings", stored, "--output", tmp_path / "out", "--name", "orl")
     assert outcome.stdout.splitlines()[2].split()[:2] == ["orl", "40"]
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".txt", ".json", ".png"}
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".txt", ".json", ".png", ".md", ".html", ".npz"}
 
 
 @pytest.fixture
 def calls(monkeypatch, stored, tmp_path):
     """The arguments that the command hands on."""
     seen = []
+
+    from facerec.serving import locate
+
+    monkeypatch.setattr(locate, "locate_model", lambda model: f"/found/{model}")
 
     def record(**arguments):
         seen.append(arguments)
@@ -80,46 +84,68 @@ def test_empty_values_count_as_absent(calls):
     (call,) = calls
     del call["progress"]
     assert call == {
-        "checkpoint": "c",
+        "checkpoint": "/found/c",
+        "subject": "c",
         "config_path": None,
         "overrides": [],
         "bins": [],
         "name": None,
         "output": None,
         "device": None,
+        "options": run_module.ReportOptions(),
     }
 
 
 def test_given_values_are_handed_on(calls, tmp_path):
     outcome = invoke(
         *["--config", "c.yaml", "--checkpoint", "c", "--bin", "a.bin", "--bin", "b.bin", "--name", "n"],
-        *["--output", tmp_path, "--set", "eval.flip=false", "--device", "cpu"],
+        *["--output", tmp_path, "--set", "eval.flip=false", "--device", "cpu", "--resamples", "20", "--no-faces"],
+        *["--group", "x=x.bin", "--group", "y=y.bin", "--group-far", "0.01", "--save-embeddings", tmp_path / "e.npz"],
     )
     assert outcome.exit_code == 0
     (call,) = calls
     call["progress"]("lfw", 20, 20)
     del call["progress"]
     assert call == {
-        "checkpoint": "c",
+        "checkpoint": "/found/c",
+        "subject": "c",
         "config_path": "c.yaml",
         "overrides": ["eval.flip=false"],
         "bins": ["a.bin", "b.bin"],
         "name": "n",
         "output": tmp_path,
         "device": "cpu",
+        "options": run_module.ReportOptions(
+            num_resamples=20,
+            faces=False,
+            group_sets=(("x", "x.bin"), ("y", "y.bin")),
+            group_far=0.01,
+            save_embeddings=tmp_path / "e.npz",
+        ),
     }
 
 
 @pytest.mark.parametrize("arguments", [[], ["--checkpoint", "a", "--embeddings", "b"], ["--checkpoint", ""]])
 def test_exactly_one_source_must_be_given(arguments):
-    with pytest.raises(UsageError, match="either --checkpoint PATH or --embeddings"):
+    with pytest.raises(UsageError, match="either --checkpoint MODEL or --embeddings"):
         invoke(*arguments)
 
 
-@pytest.mark.parametrize("option", ["--bin", "--device"])
+@pytest.mark.parametrize("option", [["--bin", "a"], ["--device", "cpu"], ["--no-faces"], ["--group", "a=b"]])
 def test_what_has_no_effect_on_embeddings_is_refused(stored, option):
-    with pytest.raises(UsageError, match=f"{option} has no effect with --embeddings"):
-        invoke("--embeddings", stored, option, "cpu")
+    with pytest.raises(UsageError, match=f"{option[0]} has no effect with --embeddings"):
+        invoke("--embeddings", stored, *option)
+
+
+def test_a_group_far_without_groups_is_refused():
+    with pytest.raises(UsageError, match="--group-far has no effect without groups"):
+        invoke("--checkpoint", "c", "--group-far", "0.01")
+
+
+@pytest.mark.parametrize("text", ["a", "=a.bin", "a=", " = "])
+def test_a_group_needs_a_name_and_a_set(text):
+    with pytest.raises(UsageError, match=r"African=african\.bin"):
+        invoke("--checkpoint", "c", "--group", text)
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, capsys):
