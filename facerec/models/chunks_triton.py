@@ -132,7 +132,8 @@ def absorb_chunk(
 ) -> None:
     """See `facerec.models.chunks.absorb_chunk`; ``product_BS`` stays as it is."""
     thresholds_B, hard_2 = _hard_tensors(rule, product_BS)
-    _absorb[(product_BS.shape[0],)](
+    launch: Any = _absorb[(product_BS.shape[0],)]
+    launch(
         product_BS,
         inverse_norms_S,
         columns_B,
@@ -161,7 +162,8 @@ def chunk_gradient(
     """See `facerec.models.chunks.chunk_gradient`; the result is in the place of ``product_BS``."""
     thresholds_B, hard_2 = _hard_tensors(rule, product_BS)
     rows, classes = product_BS.shape
-    _to_gradient[(rows, triton.cdiv(classes, _BLOCK))](
+    launch: Any = _to_gradient[(rows, triton.cdiv(classes, _BLOCK))]
+    launch(
         product_BS,
         inverse_norms_S,
         columns_B,

@@ -182,8 +182,8 @@ class _FusedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        gradient_B: Tensor = gradients[0]
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        gradient_B: Tensor = grad_outputs[0]
         scaled_BD, weight, target_logit_B, slope_B, lse_B = ctx.saved_tensors
         call: _Call = ctx.call
         with full_precision(scaled_BD):

@@ -180,8 +180,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
-        gradient_JD: Tensor = gradients[0].contiguous()
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
+        gradient_JD: Tensor = grad_outputs[0].contiguous()
         dist.all_reduce(gradient_JD, group=ctx.group)
         first = dist.get_rank(ctx.group) * ctx.count
         return gradient_JD[first : first + ctx.count] * ctx.factor, None, None
@@ -205,8 +205,8 @@ class _SplitCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
-        gradient_J: Tensor = gradients[0]
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
+        gradient_J: Tensor = grad_outputs[0]
         softmax_JC, is_here_J, safe_J = ctx.saved_tensors
         gradient_JC = softmax_JC * gradient_J[:, None]
         rows_J = torch.arange(safe_J.shape[0], device=safe_J.device)

@@ -55,6 +55,7 @@ for name in ("arcface", "adaface", "curricularface", "adacos"):
     for settings in (LossSettings(), LossSettings(fused=True, chunk_mib=1)):
         torch.manual_seed(0)
         head = HEADS.entry(name).load()(embedding_size=8, num_classes=40, scale=32.0).to(device)
+        head.weight.data.mul_(100.0)
         embeddings = torch.randn(6, 8, device=device, requires_grad=True)
         labels = torch.randint(40, (6,), device=device)
         output = ClassificationLoss(head, settings)(embeddings, labels)
@@ -98,6 +99,7 @@ def test_fused_loss_on_a_gpu_equals_the_plain_loss(name: str) -> None:
     for settings in (LossSettings(), LossSettings(fused=True, chunk_mib=1)):
         torch.manual_seed(0)
         head = HEADS.entry(name).load()(embedding_size=64, num_classes=5000, scale=64.0).cuda()
+        head.weight.data.mul_(100.0)
         embeddings = torch.randn(32, 64, device="cuda", requires_grad=True)
         labels = torch.randint(5000, (32,), device="cuda")
         output = ClassificationLoss(head, settings)(embeddings, labels)
