@@ -112,7 +112,7 @@ def _cut_torn_line(path: Path) -> None:
 
 def _open_database(url: str) -> BaseStorage:
     import sqlalchemy.exc
-    from optuna.storages import RDBStorage
+    from optuna.storages import RDBStorage, get_storage
 
     scheme, _, rest = url.partition("://")
     engine: dict[str, Any] = {"pool_pre_ping": True}
@@ -127,7 +127,8 @@ def _open_database(url: str) -> BaseStorage:
     deadline = time.monotonic() + _FIRST_TRY_S
     while True:
         try:
-            return RDBStorage(url, engine_kwargs=engine)
+            # Wrapped here: each study would wrap it again, with a memory of trials that ours does not share.
+            return get_storage(RDBStorage(url, engine_kwargs=engine))
         except (
             sqlalchemy.exc.OperationalError,
             sqlalchemy.exc.IntegrityError,

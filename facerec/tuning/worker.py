@@ -144,13 +144,13 @@ def _run(phase: Phase, trial: Trial) -> None:
     try:
         with Heart(phase.table.storage, trial._trial_id, every_s=phase.plan.study.recovery.heartbeat_s):
             state, values = _attempt(phase, trial)
-        if _frozen(phase, trial).state.is_finished():
-            raise UpdateFinishedTrialError
         # Not the storage's own call: `tell` also makes the sampler look at the other trials again.
         phase.table.study.tell(trial, values, state=state)
-    except UpdateFinishedTrialError:
+    except (UpdateFinishedTrialError, ValueError) as error:
+        if not _frozen(phase, trial).state.is_finished():
+            raise
         # Another worker took this one for dead and closed its trial: that counts, and nothing is completed twice.
-        phase.tell(f"{phase.name} {trial.number}: closed by another worker, so its result is left out")
+        phase.tell(f"{phase.name} {trial.number}: closed by another worker, so its result is left out ({error})")
         return
     phase.tell(_describe(phase, _frozen(phase, trial)))
 
