@@ -182,7 +182,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         gradient_B: Tensor = grad_outputs[0]
         scaled_BD, weight, target_logit_B, slope_B, lse_B = ctx.saved_tensors
         call: _Call = ctx.call

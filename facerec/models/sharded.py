@@ -180,7 +180,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:  # pyrefly: ignore[bad-override]
         gradient_JD: Tensor = grad_outputs[0].contiguous()
         dist.all_reduce(gradient_JD, group=ctx.group)
         first = dist.get_rank(ctx.group) * ctx.count
@@ -205,7 +205,7 @@ class _SplitCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:  # pyrefly: ignore[bad-override]
         gradient_J: Tensor = grad_outputs[0]
         softmax_JC, is_here_J, safe_J = ctx.saved_tensors
         gradient_JC = softmax_JC * gradient_J[:, None]
