@@ -42,7 +42,7 @@ def _training_set(session: Session) -> DatasetDescription:
         name=session.config.data.name,
         digest=loader.pack.fingerprint,
         context="train",
-        source=str(session.config.data.root),
+        source=", ".join(session.config.data_roots),
         facts={"images": loader.num_images, "identities": loader.num_classes},
     )
 

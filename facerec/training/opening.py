@@ -45,7 +45,7 @@ def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmDa
     pair_sets = data.pair_sets(config)
     monitor = resolve_monitor(config.training.monitor, [pairs.name for pairs in pair_sets]) if pair_sets else ""
     loader = build_train_loader(
-        config, pack=data.pack(config), rank=world.rank, world_size=world.size, pin_memory=device.type == "cuda"
+        config, pack=data.pack(config), rank=world.rank, world_size=world.size, device=device
     )
     try:
         parts = assemble(config, num_classes=loader.num_classes, world=world)
