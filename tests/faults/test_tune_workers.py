@@ -31,8 +31,7 @@ def wait_for(condition: Callable[[], bool], *, what: str, within_s: float = 60.0
 
 
 def finish(workers: list[subprocess.Popen[str]]) -> list[str]:
-    outputs = [worker.communicate(timeout=120)[0] for worker in workers]
-    return outputs
+    return [worker.communicate(timeout=120)[0] for worker in workers]
 
 
 def running(opened: Opened) -> list[int]:
