@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": ("facerec.cli.data_demo:demo", "Pack the demo faces for training and verification."),
     "inspect": ("facerec.cli.data_inspect:inspect", "Say what a training pack or a pair set holds."),
     "verify": ("facerec.cli.data_verify:verify", "Check every record of a pack, or a pair set."),
+    "align": ("facerec.cli.data_align:align", "Turn photographs into aligned faces."),
     "pack": ("facerec.cli.data_pack:pack", "Pack a folder of photographs per person."),
     "unpack": ("facerec.cli.data_unpack:unpack", "Write a pack or a pair set as image files."),
     "subset": ("facerec.cli.data_subset:subset", "Draw identities of a pack into a new one."),
