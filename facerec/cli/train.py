@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@config_option()
+@config_option(required=False)
+@click.option(
+    "--from-trial",
+    metavar="STUDY:N",
+    default="",
+    help="Train with the setting of a trial of a study, in place of --config.",
+)
 @set_option
 @device_option
 @click.option(
@@ -44,7 +50,8 @@ if TYPE_CHECKING:
 )
 @debug_option
 def train(
-    config_path: str,
+    config_path: str | None,
+    from_trial: str,
     overrides: tuple[str, ...],
     device: str,
     resume: str,
@@ -63,9 +70,19 @@ def train(
         raise click.UsageError("--dry-run and --overfit exclude each other")
     if nproc > 1 and (dry_run or overfit):
         raise click.UsageError("--dry-run and --overfit run in one process; leave --nproc out")
-    config = load_config(config_path, [*overrides, *_option_overrides(device, resume)])
+    if bool(config_path) == bool(from_trial):
+        raise click.UsageError("give either --config FILE or --from-trial STUDY:N")
+    if nproc > 1 and from_trial:
+        raise click.UsageError("write the trial's configuration with `facerec tune export` to train it in processes")
+    texts = [*overrides, *_option_overrides(device, resume)]
+    if from_trial:
+        from facerec.tuning.locate import config_of_trial
+
+        config = config_of_trial(from_trial, overrides=texts)
+    else:
+        config = load_config(config_path or "", texts)
     if nproc > 1:
-        _start_processes(config_path, overrides, device=device, resume=resume, processes=nproc)
+        _start_processes(config_path or "", overrides, device=device, resume=resume, processes=nproc)
     elif dry_run:
         from facerec.training.dry_run import describe_plan
 

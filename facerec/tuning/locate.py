@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerec.config.load import config_from_dict
+from facerec.config.schema import Config
 from facerec.errors import MissingPathError, UsageError, near_match
 from facerec.tuning.owner import Watch
 from facerec.tuning.plan import StudyPlan, load_study, plan_from_dict
@@ -15,7 +18,7 @@ from facerec.tuning.study import DEFINITION_ATTR, Opened
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ["find_study", "setting_of_trial"]
+__all__ = ["config_of_trial", "find_study", "setting_of_trial"]
 
 _DEFAULT_FOLDER = "tuning"
 
@@ -52,6 +55,20 @@ def setting_of_trial(opened: Opened, number: int) -> tuple[StudyPlan, dict[str, 
     if not trial.params:
         raise UsageError(f"trial {number} of study {opened.plan.name} has not begun, so it has no setting yet")
     return opened.plan, opened.plan.space.from_params(trial.params), trial
+
+
+def config_of_trial(text: str, *, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of ``STUDY:N``, trial N of a study that `find_study` finds, with overrides.
+
+    Raises:
+        UsageError: the text is no such pair, or there is no such trial.
+        ConfigError: an override cannot be used.
+    """
+    study, separator, number = text.rpartition(":")
+    if not separator or not number.isdecimal():
+        raise UsageError(f"--from-trial {text}: write STUDY:N, such as tuning/demo:7")
+    plan, values, _ = setting_of_trial(find_study(study), int(number))
+    return config_from_dict(plan.config_data(values), overrides=overrides, source=f"trial {number} of {study}")
 
 
 def _place(text: str, storage: str | None) -> tuple[str, str | None, Path]:
