@@ -155,7 +155,7 @@ def evaluate(
             name=name or None,
             output=folder,
             device=device or None,
-            progress=_progress_on_stderr(),
+            progress=progress_on_stderr(),
             options=options,
         )
     _show(run, as_json=as_json)
@@ -195,7 +195,7 @@ def _evaluate_templates(
         name=name,
         output=output,
         device=device,
-        progress=_progress_on_stderr(),
+        progress=progress_on_stderr(),
     )
     if as_json:
         echo_json(run.results)
@@ -222,7 +222,7 @@ def _show(run: EvaluationRun, *, as_json: bool) -> None:
         click.echo(f"wrote {path}", err=True)
 
 
-def _progress_on_stderr() -> SetProgress:
+def progress_on_stderr() -> SetProgress:
     """A line that is written over on a terminal; elsewhere a line every few seconds."""
     on_terminal = sys.stderr.isatty()
     last_s = time.monotonic()

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("facerec.cli.train:train", "Train a model and verify it while it trains."),
     "evaluate": ("facerec.cli.evaluate:evaluate", "Verify a checkpoint on pair sets."),
     "tune": ("facerec.cli.tune:tune", "Search for better settings, and say whether they are better."),
+    "compare": ("facerec.cli.compare:compare", "Compare models on the same pairs, with intervals and tests."),
     "predict": ("facerec.cli.predict:predict", "Compare the faces of two images."),
     "register": ("facerec.cli.register:register", "Register a model as a predictor that can be served."),
     "registry": ("facerec.cli.registry:registry", "Look into the model registry."),

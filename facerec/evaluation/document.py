@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Block", "Heading", "Paragraph", "Picture", "Table", "to_html", "to_markdown"]
+__all__ = ["Block", "Heading", "Paragraph", "Picture", "Table", "to_html", "to_markdown", "to_text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,11 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     return "\n\n".join([f"# {_escape_markdown(title)}", *map(_markdown, blocks)]) + "\n"
 
 
+def to_text(title: str, blocks: Sequence[Block]) -> str:
+    """Text for a terminal; pictures are left out."""
+    return "\n\n".join([title, *(_text(block) for block in blocks if not isinstance(block, Picture))]) + "\n"
+
+
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """One HTML file with its pictures inside: it opens anywhere and asks no server for anything."""
     body = "\n".join(map(_html, blocks))
@@ -80,6 +85,15 @@ def _markdown(block: Block) -> str:
                 for number, row in enumerate(rows)
             ]
             return "\n\n".join(["\n".join(lines), *map(_escape_markdown, block.notes)])
+
+
+def _text(block: Heading | Paragraph | Table) -> str:
+    if not isinstance(block, Table):
+        return block.text
+    rows = [block.head, *block.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *block.notes])
 
 
 def _html(block: Block) -> str:

@@ -47,7 +47,7 @@ class EvaluationRun:
     pictures: tuple[Path, ...]
     """ROC, DET, scores, folds and, of groups, their rates; no faces."""
     documents: tuple[Path, ...]
-    """``report.md`` and, where no face is in it, ``report.html``."""
+    """``report.md``, ``scores.npz`` and, where no face is in it, ``report.html``."""
     faces: tuple[Path, ...]
     """What shows faces: the hardest pairs of each set, and ``report.html`` with them."""
     confidences: tuple[Confidence | None, ...]
@@ -90,7 +90,7 @@ def write_evaluation(
         "groups": None if groups is None else group_report_to_json(groups),
     }
     report = write_json(folder / REPORT_FILE, content)
-    write_scores(results, folder)
+    scores = write_scores(results, folder)
     pictures = _write_pictures(results, folder, confidences=confidences, groups=groups)
     sheets = _write_sheets(results, folder, faces or {})
     title = f"Face verification: {name or ', '.join(result.name for result in results)}"
@@ -106,7 +106,7 @@ def write_evaluation(
         summary=summary,
         report=report,
         pictures=tuple(pictures.values()),
-        documents=(markdown,) if sheets else (markdown, page),
+        documents=(markdown, scores) if sheets else (markdown, scores, page),
         faces=(*sheets.values(), page) if sheets else (),
         confidences=tuple(confidences),
         groups=groups,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,27 @@ from numpy.typing import NDArray
 from facerec.evaluation.confidence import Band
 from facerec.evaluation.plotting import COLOURS, STYLES, new_figure, save_figure
 from facerec.evaluation.result import PairResult
-from facerec.metrics.roc import Roc, far_label, roc_curve
+from facerec.metrics.roc import OperatingPoint, Roc, far_label, roc_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["write_roc_picture", "write_score_picture"]
+__all__ = ["Curve", "draw_curves", "write_roc_picture", "write_score_picture"]
 
 _Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _MAX_POINTS = 4000
 _NUM_BINS = 80
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """A line in the picture of ROCs."""
+
+    label: str
+    roc: Roc
+    points: Sequence[OperatingPoint]
+    band: Band | None = None
 
 
 def write_roc_picture(
@@ -42,22 +53,36 @@ def write_roc_picture(
         labels: Names of the curves in place of the sets' names.
         title: Title of the picture.
     """
-    figure = new_figure(width=7.2, height=5.0 + 0.2 * len(results))
+    names = labels or [result.name for result in results]
+    curves = [
+        Curve(
+            label=f"{name}: accuracy {100 * result.accuracy:.2f} %, AUC {result.auc:.4f}",
+            roc=roc_curve(result.scores, result.issame),
+            points=result.operating_points,
+            band=band,
+        )
+        for name, result, band in zip(names, results, bands or [None] * len(results), strict=True)
+    ]
+    draw_curves(curves, path, title=title)
+
+
+def draw_curves(curves: Sequence[Curve], path: Path, *, title: str) -> None:
+    """Draw curves with a logarithmic FAR axis; see `write_roc_picture`."""
+    figure = new_figure(width=7.2, height=5.0 + 0.2 * len(curves))
     axes = figure.add_subplot()
-    curves = [roc_curve(result.scores, result.issame) for result in results]
     # The whole decade that holds the first false accept, so that the TAR without any is seen too.
-    left = 10.0 ** np.floor(np.log10(min(0.1, *(1.0 / curve.num_impostor for curve in curves))))
-    for index, (result, curve) in enumerate(zip(results, curves, strict=True)):
+    left = 10.0 ** np.floor(np.log10(min(0.1, *(1.0 / curve.roc.num_impostor for curve in curves))))
+    steps = [_steps(curve.roc, left) for curve in curves]
+    for index, (curve, step) in enumerate(zip(curves, steps, strict=True)):
         colour = COLOURS[index % len(COLOURS)]
-        if bands:
-            _draw_band(axes, bands[index], colour=colour, label="95 % interval" if index == 0 else "")
-        name = labels[index] if labels else result.name
-        _draw_roc(axes, result, _steps(curve, left), name=name, colour=colour, style=STYLES[index % len(STYLES)])
+        if curve.band is not None:
+            _draw_band(axes, curve.band, colour=colour, label="95 % interval" if index == 0 else "")
+        _draw_roc(axes, curve, step, colour=colour, style=STYLES[index % len(STYLES)])
     chance = np.geomspace(left, 1.0, 200)
     axes.plot(chance, chance, color="0.55", linewidth=1.2, linestyle=(0, (1, 2)), label="chance")
     for face, meaning in (("0.3", "operating point"), ("white", "rough: fewer than 30 false accepts expected")):
         axes.plot([], [], linestyle="", marker="o", color="0.3", markerfacecolor=face, label=meaning)
-    lowest = min(tar[0] for _, tar in (_steps(curve, left) for curve in curves))
+    lowest = min(tar[0] for _, tar in steps)
     # Curves that start high are drawn where they differ, not squeezed under the upper edge.
     bottom = 0.0 if lowest < 0.5 else np.floor(10.0 * lowest - 0.5) / 10.0
     axes.set(
@@ -90,16 +115,16 @@ def _draw_band(axes: Axes, band: Band, *, colour: str, label: str) -> None:
     )
 
 
-def _draw_roc(axes: Axes, result: PairResult, steps: _Steps, *, name: str, colour: str, style: str) -> None:
+def _draw_roc(axes: Axes, curve: Curve, steps: _Steps, *, colour: str, style: str) -> None:
     axes.plot(
         *steps,
         drawstyle="steps-post",
         color=colour,
         linestyle=style,
         linewidth=1.8,
-        label=f"{name}: accuracy {100 * result.accuracy:.2f} %, AUC {result.auc:.4f}",
+        label=curve.label,
     )
-    for point in result.operating_points:
+    for point in curve.points:
         if point.far_target > steps[0][0]:
             axes.plot(
                 point.far_target,

@@ -36,7 +36,15 @@ from facerec.fsio import sha256_file
 from facerec.models.device import describe_device, resolve_device
 from facerec.models.weights import LoadedBackbone, load_backbone
 
-__all__ = ["EvaluationRun", "ReportOptions", "load_model", "run_evaluation", "run_on_embeddings"]
+__all__ = [
+    "EvaluationRun",
+    "ReportOptions",
+    "describe_flip",
+    "describe_model",
+    "load_model",
+    "run_evaluation",
+    "run_on_embeddings",
+]
 
 _FOLDER = "evaluations"
 _WEIGHTS = "model.safetensors"
@@ -93,7 +101,7 @@ def run_evaluation(
     """
     options = options or ReportOptions()
     loaded, config, target = load_model(checkpoint, config_path, overrides=overrides, device=device)
-    config = _with_pair_sets(config, bins, name)
+    config = with_pair_sets(config, bins, name)
     pair_sets = _find_sets(config, bins=bins, options=options)
     csv_groups = _read_csv_groups(options, [pair_set.num_pairs for pair_set in pair_sets])
     embedded = embed_pair_sets(
@@ -121,8 +129,8 @@ def run_evaluation(
     ]
     facts = {
         "command": _command([*arguments.items(), *listed]),
-        **_describe_model(loaded),
-        "images": f"{config.image_hw[0]}x{config.image_hw[1]}, {_describe_flip(config.eval.flip)}",
+        **describe_model(loaded),
+        "images": f"{config.image_hw[0]}x{config.image_hw[1]}, {describe_flip(config.eval.flip)}",
         "device": f"{target}: {describe_device(target)}",
         **{f"set {pair_set.name}": str(pair_set.path) for pair_set in pair_sets},
     }
@@ -169,7 +177,7 @@ def run_on_embeddings(
     facts = {
         "command": _command([("--embeddings", path), ("--name", name), ("--groups", options.groups_csv)]),
         "model": f"unknown, embeddings of {stored.embeddings.original.shape[1]} dimensions from {path}",
-        "images": _describe_flip(stored.embeddings.flipped is not None),
+        "images": describe_flip(stored.embeddings.flipped is not None),
     }
     return write_evaluation(
         [result],
@@ -203,7 +211,8 @@ def _override(config: Config, overrides: Sequence[str]) -> Config:
     return config_from_dict(config_to_dict(config), overrides=overrides, source="the checkpoint's configuration")
 
 
-def _with_pair_sets(config: Config, bins: Sequence[str], name: str | None) -> Config:
+def with_pair_sets(config: Config, bins: Sequence[str], name: str | None) -> Config:
+    """The configuration with other pair sets, if any are given, and with a name for a single one."""
     section = config.eval
     if bins:
         section = dataclasses.replace(section, bin_file=tuple(bins), dataset=None)
@@ -213,12 +222,14 @@ def _with_pair_sets(config: Config, bins: Sequence[str], name: str | None) -> Co
     return dataclasses.replace(config, eval=section)
 
 
-def _describe_model(loaded: LoadedBackbone) -> dict[str, str]:
+def describe_model(loaded: LoadedBackbone) -> dict[str, str]:
+    """Which weights these are, as facts of a report."""
     weights = loaded.path / _WEIGHTS if loaded.path.is_dir() else loaded.path
     return {"model": loaded.description, "SHA-256 of the weights": sha256_file(weights)}
 
 
-def _describe_flip(flip: bool) -> str:
+def describe_flip(flip: bool) -> str:
+    """Which images count, as a fact of a report."""
     return "original and mirrored images" if flip else "original images alone"
 
 

@@ -1,0 +1,223 @@
+"""A whole evaluation on templates: a checkpoint and a folder in, results and reports out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facerec import __version__
+from facerec.errors import DataError
+from facerec.evaluation.blocks import facts_table, mark, percent, range_text
+from facerec.evaluation.document import Block, Heading, Paragraph, Picture, Table, to_html, to_markdown, to_text
+from facerec.evaluation.output import new_folder, stamped, write_json
+from facerec.evaluation.pictures import Curve, draw_curves
+from facerec.evaluation.pictures_detail import write_cmc_picture
+from facerec.evaluation.run import describe_flip, describe_model, load_model
+from facerec.evaluation.stored_scores import REPORT_FILE
+from facerec.evaluation.suites import SetProgress
+from facerec.evaluation.template_files import TemplateSet, read_templates
+from facerec.evaluation.template_scores import (
+    RANKS,
+    Identification,
+    TemplateVerification,
+    embed_templates,
+    identification_to_json,
+    identify_templates,
+    verification_to_json,
+    verify_templates,
+)
+from facerec.fsio import atomic_write_text
+from facerec.metrics.intervals import clopper_pearson
+from facerec.metrics.roc import OperatingPoint, far_label
+from facerec.models.device import describe_device
+
+__all__ = ["TemplateRun", "run_on_templates"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateRun:
+    """What an evaluation on templates found and where it wrote."""
+
+    folder: Path
+    results: dict[str, Any]
+    """What ``report.json`` says of the set, by its name."""
+    text: str
+    """The same for a terminal."""
+    files: tuple[Path, ...]
+
+
+def run_on_templates(
+    folder: str | Path,
+    *,
+    checkpoint: str | Path,
+    config_path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    output: Path | None = None,
+    device: str | None = None,
+    progress: SetProgress | None = None,
+    subject: str | None = None,
+) -> TemplateRun:
+    """Verify and search the templates of a folder, and write the reports; see `read_templates`.
+
+    Args:
+        folder: IJB-B, IJB-C or one's own templates.
+        checkpoint: A checkpoint or run folder, or a weights file.
+        config_path: The configuration; a checkpoint of this project carries its own.
+        overrides: ``KEY=VALUE`` texts over either of them.
+        name: Name of the set.
+        output: Folder for the reports; by default a new one under ``logging.log_dir``.
+        device: In place of the configuration's.
+        progress: Told of every batch.
+        subject: How the user named the checkpoint, where it was fetched from elsewhere.
+
+    Raises:
+        FacerecError: as reading, loading, embedding and the metrics say.
+    """
+    templates = read_templates(folder, name=name)
+    if templates.pairs is None and not templates.galleries:
+        raise DataError(f"{folder} asks nothing: it holds neither pairs nor a gallery with probes")
+    loaded, config, target = load_model(checkpoint, config_path, overrides=overrides, device=device)
+    pooled = embed_templates(
+        loaded.backbone,
+        templates,
+        image_hw=config.image_hw,
+        device=target,
+        batch_size=config.eval.test_batch_size,
+        flip=config.eval.flip,
+        progress=None if progress is None else lambda done, total: progress(templates.name, done, total),
+    )
+    verified = found = None
+    if templates.pairs is not None and templates.genuine is not None:
+        verified = verify_templates(pooled, templates.pairs, templates.genuine)
+    if templates.probes is not None:
+        found = identify_templates(pooled, templates.galleries, templates.probes)
+    facts = {
+        "command": shlex.join(
+            ["facerec", "evaluate", "--templates", str(folder), "--checkpoint", str(subject or checkpoint)]
+        ),
+        **describe_model(loaded),
+        "images": f"{len(templates.templates)} in {len(pooled.numbers)} templates, {describe_flip(config.eval.flip)}, "
+        f"{'aligned by their landmarks' if templates.landmarks is not None else 'taken as they are'}",
+        "device": f"{target}: {describe_device(target)}",
+        "folder": str(folder),
+        "versions": f"facerec {__version__}, torch {torch.__version__}",
+    }
+    parent = Path(config.logging.log_dir) / "evaluations"
+    return _write(templates, facts, verified=verified, found=found, output=output, parent=parent)
+
+
+def _write(
+    templates: TemplateSet,
+    facts: dict[str, str],
+    *,
+    verified: TemplateVerification | None,
+    found: Identification | None,
+    output: Path | None,
+    parent: Path,
+) -> TemplateRun:
+    now = datetime.now(UTC)
+    label = re.sub(r"[^\w.-]", "_", templates.name)[:80].lstrip(".") or "templates"
+    folder = output if output is not None else new_folder(parent / stamped(label, now))
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {**facts, "time": f"{now:%F %T} UTC"}
+    pictures = []
+    blocks: list[Block] = []
+    results: dict[str, Any] = {}
+    if verified is not None:
+        pictures.append(folder / "roc.png")
+        curve = Curve(label=f"{templates.name}: AUC {verified.auc:.5f}", roc=verified.roc, points=verified.points)
+        draw_curves([curve], pictures[-1], title="Templates: receiver operating characteristic")
+        results["verification"] = verification_to_json(verified)
+        blocks += [*_verification_blocks(verified), Picture(path=pictures[-1], caption="TAR over FAR, logarithmic.")]
+    if found is not None:
+        pictures.append(folder / "cmc.png")
+        write_cmc_picture(found.cmc, pictures[-1])
+        results["identification"] = identification_to_json(found)
+        blocks += [*_search_blocks(found), Picture(path=pictures[-1], caption="Mated probes found, over the rank.")]
+    blocks += [Heading(text="How this was measured"), facts_table(facts)]
+    title = f"Templates of {templates.name}"
+    report = write_json(folder / REPORT_FILE, {"facts": facts, "templates": {templates.name: results}})
+    atomic_write_text(folder / "report.md", to_markdown(title, blocks))
+    atomic_write_text(folder / "report.html", to_html(title, blocks))
+    return TemplateRun(
+        folder=folder,
+        results={templates.name: results},
+        text=to_text(title, blocks),
+        files=(report, folder / "report.md", folder / "report.html", *pictures),
+    )
+
+
+def _verification_blocks(verified: TemplateVerification) -> Iterator[Block]:
+    roc = verified.roc
+    yield Heading(text="Verification, one to one")
+    yield Paragraph(
+        text=f"{roc.num_genuine + roc.num_impostor} pairs of templates, {roc.num_genuine} genuine. AUC "
+        f"{verified.auc:.6f}, EER {percent(verified.eer, digits=3)} %."
+    )
+    yield Table(
+        head=("target FAR", "TAR", "95 % interval", "TAR at the nearest FAR", "FAR seen", "FAR at most", "score from"),
+        rows=[_point_row(point, verified.nearest[far_label(point.far_target)]) for point in verified.points],
+        notes=[
+            "TAR never exceeds the target FAR; published IJB tables read it at the nearest FAR instead, which may.",
+            "~ fewer than 30 false accepts are expected; * fewer than 3: only the bound of the FAR is known.",
+        ],
+    )
+
+
+def _point_row(point: OperatingPoint, nearest: float) -> tuple[str, ...]:
+    return (
+        far_label(point.far_target),
+        f"{mark(point)}{percent(point.tar)} %",
+        range_text(clopper_pearson(point.true_accepts, point.num_genuine)),
+        f"{percent(nearest)} %",
+        f"{point.far:.2e}",
+        f"{point.far_upper:.2e}",
+        f"{point.threshold:.4f}",
+    )
+
+
+def _search_blocks(found: Identification) -> Iterator[Block]:
+    yield Heading(text="Identification, one to many")
+    yield Table(
+        head=("gallery", "mated probes", *(f"rank {rank}" for rank in RANKS), "95 % interval of rank 1"),
+        rows=[
+            (
+                name,
+                f"{rates[0].num_mated}",
+                *(f"{percent(rate.rate)} %" for rate in rates),
+                range_text(rates[0].interval),
+            )
+            for name, rates in found.ranks.items()
+        ],
+        notes=["Closed set: probes whose person is in the gallery. Ties count against the probe."],
+    )
+    if found.open_set:
+        yield Table(
+            head=("target FPIR", "FNIR", "95 % interval", "TPIR", "FPIR seen", "score from", "mated", "strangers"),
+            rows=[
+                (
+                    far_label(point.fpir_target),
+                    f"{'*' if point.is_bound else '' if point.trusted else '~'}{percent(point.fnir)} %",
+                    range_text(point.fnir_interval),
+                    f"{percent(point.tpir)} %",
+                    f"{point.fpir:.2e}",
+                    f"{point.threshold:.4f}",
+                    f"{point.num_mated}",
+                    f"{point.num_strangers}",
+                )
+                for point in found.open_set
+            ],
+            notes=[
+                "Open set: every probe in every gallery; a stranger's person is not in it. A miss is a person who is "
+                "not first, or below the threshold.",
+                "~ fewer than 30 false positives are expected; * fewer than 3.",
+            ],
+        )
