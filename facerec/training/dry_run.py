@@ -49,7 +49,8 @@ def describe_plan(config: Config) -> str:
         with explained_failures(config, parts):
             costs = _measure(config, parts, loader, has_pairs=bool(pair_sets))
         lines = [
-            f"data      {loader.num_images} images of {loader.num_classes} identities from {config.data.root}",
+            f"data      {loader.num_images} images of {loader.num_classes} identities from "
+            f"{', '.join(config.data_roots)}",
             *_model_lines(config, parts, loader),
             *(f"verify    {pairs.name}: {pairs.num_pairs} pairs, {pairs.num_genuine} genuine" for pairs in pair_sets),
             *_cost_lines(config, parts, loader, pair_sets, costs),

@@ -41,12 +41,13 @@ def not_finite(session: Session, lr: float) -> TrainingError:
     """The error for a loss or a gradient that is not finite: which step, and which records it had."""
     first = session.step.first_broken_step
     step, keys = next(((step, keys) for step, keys in session.recent_keys if step == first), (session.global_step, []))
-    records = ", ".join(map(str, keys[:8])) + (", …" if len(keys) > 8 else "")
+    records = ", ".join(map(session.loader.name_of, keys[:8])) + (", …" if len(keys) > 8 else "")
     scaler = session.step.scaler
     scale = f", loss scale {scaler.get_scale():.3g}" if scaler.is_enabled() else ""
     own = f" of process {session.world.rank}" if session.world.size > 1 else ""
     return TrainingError(
         f"the loss or a gradient is not finite at step {step} (epoch {session.epoch + 1}, learning rate {lr:.3g}"
         f"{scale}, records{own} {records or 'unknown'}); the update was left out and the checkpoints are "
-        "intact. Usual causes: a learning rate that is too high for the batch size, or no warm-up (training.warmup_epochs)"
+        "intact. Usual causes: a learning rate that is too high for the batch size, or no warm-up "
+        "(training.warmup_epochs)"
     )

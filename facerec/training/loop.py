@@ -208,3 +208,4 @@ def _announce(session: Session) -> None:
             session.epoch + 1,
             session.step_in_epoch,
         )
+    _warn(session, session.notes)

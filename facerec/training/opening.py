@@ -44,9 +44,7 @@ def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmDa
     data = data or WarmData()
     pair_sets = data.pair_sets(config)
     monitor = resolve_monitor(config.training.monitor, [pairs.name for pairs in pair_sets]) if pair_sets else ""
-    loader = build_train_loader(
-        config, pack=data.pack(config), rank=world.rank, world_size=world.size, device=device
-    )
+    loader = build_train_loader(config, pack=data.pack(config), rank=world.rank, world_size=world.size, device=device)
     try:
         parts = assemble(config, num_classes=loader.num_classes, world=world)
         session = Session(

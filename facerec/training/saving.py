@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from facerec.training.resume import check_resumable, place_in_epoch
 from facerec.training.session import Session
 
 __all__ = ["restore", "save"]
-
-LOGGER = logging.getLogger("facerec")
 
 
 def save(session: Session) -> None:
@@ -55,7 +52,7 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
         fingerprint=loader.pack.fingerprint,
         world_size=session.world.size,
     ):
-        _tell(session, line)
+        session.notes.append(line)
     trained = "model" if state.config["training"].get("ema_decay") is None else "trained_model"
     _load(parts.model.backbone, checkpoint, trained)
     load_head(parts.loss, read_tensors(checkpoint, "head"), path=checkpoint / "head.safetensors")
@@ -74,7 +71,7 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
         state, total_batch=session.total_batch, steps_per_epoch=loader.steps_per_epoch
     )
     if line:
-        _tell(session, line)
+        session.notes.append(line)
     session.evaluations = _known_evaluations(session.run_folder, state)
     session.resumed_from, session.resume_run_id = checkpoint, state.tracker_run_id
     _restore_ranks(session, state)
@@ -138,7 +135,7 @@ def _restore_average(session: Session, checkpoint: Path, *, is_saved: bool) -> N
         _load(average.module, checkpoint, "model")
     else:
         average.start_from_module()
-        _tell(session, f"{checkpoint} holds no average of the weights; it starts from the weights of this step")
+        session.notes.append(f"{checkpoint} holds no average of the weights; it starts from the weights of this step")
 
 
 def _restore_ranks(session: Session, state: SavedState) -> None:
@@ -166,8 +163,3 @@ def _known_evaluations(run_folder: Path, state: SavedState) -> list[Evaluation]:
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged; remove it to go on with the checkpoint's own history") from error
     return [evaluation for evaluation in found if evaluation.epoch <= state.epoch]
-
-
-def _tell(session: Session, line: str) -> None:
-    if session.world.is_main:
-        LOGGER.warning(line)

@@ -41,6 +41,8 @@ class Session:
     run_folder: Path
     resumed_from: Path | None = None
     resume_run_id: str | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a user should hear of how this training differs from the one that it goes on with."""
     epoch: int = 0
     """Epochs completed."""
     step_in_epoch: int = 0
