@@ -19,7 +19,7 @@ _STARTUP_TRIALS = 10
 
 
 def build_sampler(settings: SamplerConfig, *, space: Space, number: int) -> BaseSampler:
-    """The sampler for the trial that is taken when ``number`` trials exist; its draws follow from both."""
+    """The sampler for the trial of that number; its draws follow from the number and the seed."""
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 

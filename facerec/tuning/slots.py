@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,8 +178,11 @@ class Table:
                 attrs = {**slot.attrs, SLOT_ATTR: slot.key}
                 self.study.enqueue_trial(slot.params, user_attrs=attrs)
 
-    def take(self, slots: Sequence[Slot]) -> Trial | None:
-        """Take the first waiting slot; None where there is none."""
+    def take(self, slots: Sequence[Slot], *, prepare: Callable[[int], None] = lambda number: None) -> Trial | None:
+        """Take the first waiting slot; None where there is none.
+
+        ``prepare`` is told the trial's number before its sampler is asked for anything.
+        """
         from optuna import Trial
 
         keys = {slot.key for slot in slots}
@@ -196,6 +199,7 @@ class Table:
             if waiting.number not in {trial.number for trial in counted_trials(self.trials())}:
                 self._void(trial_id)
                 continue
+            prepare(waiting.number)
             return Trial(self.study, trial_id)
         return None
 

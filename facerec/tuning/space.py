@@ -104,7 +104,7 @@ class Dimension:
         if step is None:
             return None
         count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        values = [self.low + index * step for index in range(count)]
+        values = [float(f"{self.low + index * step:.12g}") for index in range(count)]
         return [int(value) for value in values] if self.kind == "int" else values
 
     def describe(self) -> str:
@@ -220,11 +220,10 @@ def set_dotted(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _spaced(low: float, high: float, *, count: int, log: bool) -> list[float]:
-    if count == 1:
-        return [low]
-    if log:
-        return [low * (high / low) ** (index / (count - 1)) for index in range(count)]
-    return [low + (high - low) * index / (count - 1) for index in range(count)]
+    fractions = [index / (count - 1) for index in range(count)]
+    values = [low * (high / low) ** part if log else low + (high - low) * part for part in fractions]
+    # To twelve digits, so that 0.3 is 0.3 and meets the baseline's.
+    return [float(f"{value:.12g}") for value in values]
 
 
 def _plain(value: Any) -> Any:

@@ -132,10 +132,12 @@ def _stop_if_asked(stop: Interrupt, should_stop: Callable[[], bool]) -> None:
 
 
 def _take(phase: Phase) -> Trial | None:
-    study = phase.table.study
-    # A sampler for each trial, so that its draws depend on the trial and neither on the worker nor on restarts.
-    study.sampler = build_sampler(phase.plan.study.sampler, space=phase.plan.space, number=len(phase.table.trials()))
-    return phase.table.take(phase.slots)
+    def prepare(number: int) -> None:
+        # A sampler for each trial, so that its draws depend on the trial and neither on the worker nor on restarts.
+        settings = phase.plan.study.sampler
+        phase.table.study.sampler = build_sampler(settings, space=phase.plan.space, number=number)
+
+    return phase.table.take(phase.slots, prepare=prepare)
 
 
 def _run(phase: Phase, trial: Trial) -> None:

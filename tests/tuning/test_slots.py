@@ -1,0 +1,258 @@
+"""Slots: the budget is exact, a lost trial is repeated, a doubled one is void."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import optuna
+import pytest
+
+from facerec.errors import ConfigError, TrainingError
+from facerec.training.interrupt import Interrupt, TrainingInterrupted
+from facerec.tuning.owner import OWNER_ATTR, Watch, owner_of_this_process
+from facerec.tuning.plan import load_study
+from facerec.tuning.slots import INTERRUPTED, KILLED, REASON_ATTR, Slot, counted_trials, is_lost, is_void
+from facerec.tuning.storage import JOURNAL_NAME, open_storage
+from facerec.tuning.study import Opened, open_study, search_slots
+from facerec.tuning.worker import Job, Outcome, Phase, busy_s, work
+from tests.tuning.synthetic import Sum, make_study, open_synthetic
+
+
+def phase_of(opened: Opened, run, *, told: list[str] | None = None) -> Phase:
+    return Phase(
+        name="trial",
+        plan=opened.plan,
+        table=opened.search,
+        slots=search_slots(opened.plan),
+        run=run,
+        is_search=True,
+        tell=(told if told is not None else []).append,
+    )
+
+
+def states(opened: Opened) -> list[str]:
+    return [trial.state.name for trial in counted_trials(opened.search.trials())]
+
+
+def test_the_first_trial_is_the_baseline_and_the_same_call_goes_on_to_the_total(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 5}))
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    assert states(opened) == ["COMPLETE"] * 5
+    assert opened.search.trials()[0].params == {"head.margin": 0.3, "training.lr": 0.05}
+    more = open_synthetic(make_study(tmp_path, budget={"trials": 8}))
+    work(phase_of(more, Sum(0.0)), Interrupt())
+    work(phase_of(more, Sum(0.0)), Interrupt())
+    assert states(more) == ["COMPLETE"] * 8
+    assert len(more.search.trials()) == 8
+
+
+def test_a_trial_that_raises_or_gives_no_number_is_failed_with_its_reason_and_the_study_goes_on(
+    tmp_path: Path,
+) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 10}))
+    told: list[str] = []
+    work(phase_of(opened, Sum(0.0, fails=True), told=told), Interrupt())
+    failed = {trial.number: trial.user_attrs[REASON_ATTR] for trial in opened.search.trials() if not trial.values}
+    assert failed == {
+        3: "TrainingError: the loss is not finite at step 7",
+        4: "TrainingError: the objective is nan, which is no result",
+        8: "TrainingError: the loss is not finite at step 7",
+        9: "TrainingError: the objective is nan, which is no result",
+    }
+    assert any("trial 3 failed" in line for line in told)
+    assert opened.search.stand(search_slots(opened.plan)).is_over
+
+
+def test_the_sampler_learns_from_the_trials_before(tmp_path: Path) -> None:
+    study = make_study(tmp_path, budget={"trials": 40}, sampler={"name": "tpe", "startup_trials": 5})
+    opened = open_synthetic(study)
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    margins = [abs(trial.params["head.margin"] - 0.3) for trial in opened.search.trials()]
+    assert sum(margins[25:]) / 15 < 0.6 * sum(margins[1:6]) / 5
+
+
+def test_pruning_stops_bad_trials_early_and_never_the_baseline(tmp_path: Path) -> None:
+    study = make_study(tmp_path, budget={"trials": 20}, pruner={"name": "median", "startup_trials": 2, "min_epochs": 2})
+    opened = open_synthetic(study)
+
+    def run(job: Job) -> Outcome:
+        is_baseline = bool(job.attrs.get("facerec.baseline"))
+        for epoch in range(1, 4):
+            job.report(epoch, -1.0 if is_baseline else -float(job.number))
+        return Outcome(values=(-float(job.number),))
+
+    work(phase_of(opened, run), Interrupt())
+    found = states(opened)
+    assert found[0] == "COMPLETE"
+    assert found.count("PRUNED") >= 15
+    pruned = next(trial for trial in opened.search.trials() if trial.state.name == "PRUNED")
+    assert pruned.last_step == 2
+    assert "given up after epoch 2" in pruned.user_attrs[REASON_ATTR]
+
+
+def test_a_polite_stop_releases_the_trial_and_costs_no_retry(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 2}, recovery={"retries": 0}))
+
+    def stop(job: Job) -> Outcome:
+        raise TrainingInterrupted("stopped by SIGTERM", signal_number=15)
+
+    for _ in range(3):
+        with pytest.raises(TrainingInterrupted):
+            work(phase_of(opened, stop), Interrupt())
+    lost = [trial for trial in opened.search.trials() if is_lost(trial)]
+    assert [trial.user_attrs["facerec.lost"] for trial in lost] == [INTERRUPTED] * 3
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    assert states(opened) == ["COMPLETE"] * 2
+    assert opened.search.trials()[-1].params == lost[0].params
+
+
+def test_a_dead_owner_loses_its_trial_once_and_the_repetition_has_the_same_setting(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 3}))
+    slots = search_slots(opened.plan)
+    opened.search.fill(slots)
+    taken = [opened.search.take(slots) for _ in range(2)][1]
+    assert taken is not None
+    values = opened.plan.space.suggest(taken)
+    assert opened.search.close_dead() == []
+    dead = owner_of_this_process() | {"started": "1.00"}
+    opened.search.storage.set_trial_user_attr(taken._trial_id, OWNER_ATTR, dead)
+    assert [trial.number for trial in opened.search.close_dead()] == [1]
+    assert opened.search.close_dead() == []
+    assert not opened.search.lose(opened.search.trials()[1], KILLED)
+    opened.search.fill(slots)
+    opened.search.fill(slots)
+    again = [trial for trial in opened.search.trials() if trial.user_attrs.get("facerec.retry_of") == 1]
+    assert len(again) == 1
+    assert again[0].system_attrs["fixed_params"] == opened.plan.space.to_params(values)
+
+
+def test_a_result_of_a_trial_that_another_worker_has_closed_is_left_out(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 1}))
+    told: list[str] = []
+    calls: list[int] = []
+
+    def run(job: Job) -> Outcome:
+        calls.append(job.number)
+        if len(calls) == 1:
+            opened.search.lose(opened.search.trials()[0], KILLED)
+        return Outcome(values=(1.0,))
+
+    work(phase_of(opened, run, told=told), Interrupt())
+    assert [trial.state.name for trial in opened.search.trials()] == ["FAIL", "COMPLETE"]
+    assert "closed by another worker" in told[0]
+
+
+def test_a_slot_that_two_machines_put_in_is_run_once(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 2}))
+    for slot in (*search_slots(opened.plan), *search_slots(opened.plan)):
+        opened.search.study.enqueue_trial(slot.params, user_attrs={**slot.attrs, "facerec.slot": slot.key})
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    opened.search.take([Slot(key="0000"), Slot(key="0001")])
+    assert states(opened) == ["COMPLETE"] * 2
+    assert sum(is_void(trial) for trial in opened.search.trials()) == 2
+
+
+def test_no_trial_starts_after_the_budget_of_epochs(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 20, "epochs": 9}))
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    assert states(opened).count("COMPLETE") == 3
+
+
+def test_busy_time_counts_overlapping_trials_once() -> None:
+    from datetime import datetime, timedelta
+
+    zero = datetime(2026, 1, 1)
+    spans = [(0, 10), (5, 12), (20, 21)]
+    trials = [optuna.trial.create_trial(value=0.0, params={}, distributions={}) for _ in spans]
+    for trial, (start, end) in zip(trials, spans, strict=True):
+        trial.datetime_start, trial.datetime_complete = zero + timedelta(seconds=start), zero + timedelta(seconds=end)
+    assert busy_s(trials) == 13.0
+
+
+def test_a_changed_space_objective_or_baseline_stops_with_a_sentence(tmp_path: Path) -> None:
+    open_synthetic(make_study(tmp_path))
+    space = {"head.margin": {"float": [0.0, 0.7]}, "training.lr": {"float": [0.01, 0.5], "log": True}}
+    changes = (
+        ({"space": space}, "space.head.margin"),
+        ({"objective": {"metric": "auc"}}, "objective 0"),
+        ({"set": {"logging.mlflow": False, "training.epochs": 4}}, "base.training.epochs"),
+    )
+    for change, named in changes:
+        with pytest.raises(ConfigError, match="is another one") as caught:
+            open_synthetic(make_study(tmp_path, **change))
+        assert named in str(caught.value)
+    # What changes no result may change.
+    open_synthetic(make_study(tmp_path, budget={"trials": 99}, pruner={"name": "median"}))
+    plan = load_study(make_study(tmp_path))
+    with pytest.raises(ConfigError, match=r"data\.train"):
+        open_study(plan, data_digests={"train": "0123"})
+
+
+def test_a_torn_last_line_of_the_journal_does_not_spoil_the_study(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 2}))
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    journal = opened.plan.folder / JOURNAL_NAME
+    with journal.open("ab") as stream:
+        stream.write(b'{"op_code": 5, "worker_id"')
+    again = open_synthetic(make_study(tmp_path, budget={"trials": 4}))
+    work(phase_of(again, Sum(0.0)), Interrupt())
+    assert states(again) == ["COMPLETE"] * 4
+    for line in journal.read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_worker_elsewhere_is_dead_only_after_silence(tmp_path: Path) -> None:
+    storage = open_storage(None, folder=tmp_path)
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    elsewhere = owner_of_this_process() | {"host": "elsewhere"}
+    trial.set_user_attr(OWNER_ATTR, elsewhere)
+    watch = Watch(silence_s=0.0)
+    assert not watch.is_dead(study.trials[0])
+    assert watch.is_dead(study.trials[0])
+    trial.set_user_attr("facerec.heartbeat", "now")
+    assert not watch.is_dead(study.trials[0])
+    assert not Watch(silence_s=60.0).is_dead(study.trials[0])
+
+
+def test_random_draws_depend_on_the_trial_and_not_on_the_process(tmp_path: Path) -> None:
+    drawn = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        opened = open_synthetic(make_study(folder, budget={"trials": 3 if name == "a" else 6}, sampler={"seed": 4}))
+        work(phase_of(opened, Sum(0.0)), Interrupt())
+        drawn.append([trial.params for trial in opened.search.trials()][:3])
+    assert drawn[0] == drawn[1]
+    assert drawn[0][1] != drawn[0][2]
+
+
+def test_every_sampler_and_pruner_runs(tmp_path: Path) -> None:
+    grid = {"head.margin": {"float": [0.1, 0.5], "points": 3}, "training.lr": {"choice": [0.05, 0.1]}}
+    cases = [("random", "halving", None), ("gp", "none", None), ("tpe", "hyperband", None), ("grid", "none", grid)]
+    for sampler, pruner, space in cases:
+        folder = tmp_path / sampler
+        folder.mkdir()
+        extra = {"space": space} if space else {}
+        startup = {"startup_trials": 2} if sampler in ("gp", "tpe") else {}
+        study = make_study(folder, sampler={"name": sampler, **startup}, pruner={"name": pruner}, **extra)
+        opened = open_synthetic(study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            work(phase_of(opened, Sum(0.0)), Interrupt())
+        # A grid of 3 x 2 with the baseline's 0.3 and 0.05 in it.
+        assert len(states(opened)) == (6 if sampler == "grid" else 12)
+        assert set(states(opened)) <= {"COMPLETE", "PRUNED"}
+
+
+def test_an_error_that_is_no_exception_of_ours_is_a_failed_trial_too(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 1}))
+
+    def run(job: Job) -> Outcome:
+        raise RuntimeError("CUDA out of memory")
+
+    work(phase_of(opened, run), Interrupt())
+    assert opened.search.trials()[0].user_attrs[REASON_ATTR] == "RuntimeError: CUDA out of memory"
+    assert not issubclass(RuntimeError, TrainingError)
