@@ -23,6 +23,7 @@ COMMANDS = {
     "register": ("facerec.cli.register:register", "Register a model as a predictor that can be served."),
     "registry": ("facerec.cli.registry:registry", "Look into the model registry."),
     "export": ("facerec.cli.export:export", "Write a model as ONNX, torch.export or safetensors, and compare it."),
+    "demo-app": ("facerec.cli.demo_app:demo_app", "Try a model in the browser."),
     "gallery": ("facerec.cli.gallery:gallery", "Make and search galleries of known people."),
     "summary": ("facerec.cli.summary:summary", "Show what a training reached."),
     "data": ("facerec.cli.data:data", "Make, inspect and check training packs and pair sets."),

@@ -20,7 +20,7 @@ from facerec.models.build import build_backbone
 from facerec.models.state_load import load_backbone_weights
 from facerec.serving.spec import PredictorSpec
 
-__all__ = ["ONNX_FILE", "WEIGHTS_FILE", "Embedder", "OnnxBackbone", "build_embedder", "load_weights"]
+__all__ = ["ONNX_FILE", "WEIGHTS_FILE", "Embedder", "OnnxBackbone", "TorchRunner", "build_embedder", "load_weights"]
 
 WEIGHTS_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
@@ -60,12 +60,15 @@ class Embedder:
         return normalise(np.concatenate(summed))
 
 
-class _TorchRunner:
+class TorchRunner:
+    """A backbone in torch, on ``device``."""
+
     def __init__(self, backbone: Backbone, device: torch.device) -> None:
         self._backbone = backbone
         self._device = device
 
     def __call__(self, pixels_BHWC: NDArray[np.uint8], *, flip: bool) -> Embeddings:
+        """See `embed_pixels`."""
         return embed_pixels(self._backbone, pixels_BHWC, device=self._device, flip=flip)
 
 
@@ -137,4 +140,4 @@ def build_embedder(spec: PredictorSpec, folder: Path, *, device: torch.device) -
     """
     if spec.runtime == "onnx":
         return Embedder(OnnxBackbone(folder / ONNX_FILE, num_threads=torch.get_num_threads()))
-    return Embedder(_TorchRunner(load_weights(spec, folder, device=device), device))
+    return Embedder(TorchRunner(load_weights(spec, folder, device=device), device))

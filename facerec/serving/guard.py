@@ -153,7 +153,7 @@ def read_json(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:
         raise UsageError(f"the body has an unknown key '{unknown[0][:40]}'; known: {', '.join((*_FORMATS, 'params'))}")
     if len(set(content) & set(_FORMATS)) != 1:
         raise UsageError(f"the body must hold exactly one of {', '.join(_FORMATS)}")
-    params = content.get("params") or {}
+    params = {} if content.get("params") is None else content["params"]
     if not isinstance(params, dict):
         raise UsageError("params must be an object")
     if unknown := sorted(set(params) - set(PARAMETERS)):
@@ -184,4 +184,7 @@ def _explain(error: Any) -> str:
             "the input does not fit the model: it needs a text column image_a and takes a text column image_b, "
             f"and the parameters {', '.join(PARAMETERS)} with values of their types"
         )
-    return "the input could not be read as a table; send dataframe_split, dataframe_records, instances or inputs"
+    return (
+        "the input could not be read as a table, or a parameter has a value of another type; "
+        "send dataframe_split, dataframe_records, instances or inputs"
+    )

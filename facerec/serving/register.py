@@ -163,6 +163,8 @@ def _pair_sets(loaded: LoadedBackbone, bins: Sequence[str]) -> list[PairSet]:
 
 def _verify(loaded: LoadedBackbone, pair_sets: Sequence[PairSet]) -> list[PairResult]:
     config = loaded.config
+    if not pair_sets:
+        return []
     return evaluate_suite(
         loaded.backbone,
         pair_sets,

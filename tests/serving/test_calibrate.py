@@ -1,0 +1,54 @@
+"""Thresholds and their intervals, against brute force and by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from facerec.serving.calibrate import FARS, calibrate, threshold_interval
+from tests.evaluation.conftest import made_up_result
+
+
+def test_thresholds_are_those_of_the_evaluation() -> None:
+    result = made_up_result(num_pairs=4000)
+    calibration = calibrate(result)
+    points = {point.far_target: point for point in result.operating_points}
+    for entry in calibration.thresholds:
+        assert entry.threshold == points[entry.far].threshold
+        assert entry.tar == np.mean(result.scores[result.issame] >= entry.threshold)
+        assert entry.far_seen == np.mean(result.scores[~result.issame] >= entry.threshold) <= entry.far
+        assert entry.tar_interval[0] <= entry.tar <= entry.tar_interval[1]
+        assert entry.threshold_interval[0] <= entry.threshold <= entry.threshold_interval[1]
+    assert tuple(entry.far for entry in calibration.thresholds) == FARS
+    assert calibration.sha256 == result.sha256
+
+
+def test_the_rate_that_counts_is_one_that_the_pairs_can_show() -> None:
+    assert calibrate(made_up_result(num_pairs=400)).default_far == 1e-2
+    assert calibrate(made_up_result(num_pairs=8000)).default_far == 1e-3
+
+
+def test_the_histograms_count_every_pair() -> None:
+    result = made_up_result()
+    calibration = calibrate(result)
+    assert sum(calibration.genuine_histogram) == result.genuine
+    assert sum(calibration.impostor_histogram) == result.pairs - result.genuine
+    assert len(calibration.genuine_histogram) == 100
+
+
+@pytest.mark.parametrize("far", [1e-2, 1e-1])
+def test_the_interval_of_a_threshold_covers_the_true_one(far: float) -> None:
+    generator = np.random.default_rng(0)
+    true = 1.0 - far  # of uniform scores
+    inside = 0
+    for _ in range(400):
+        falling = np.sort(generator.random(2000))[::-1]
+        low, high = threshold_interval(falling, far=far)
+        inside += low <= true <= high
+    assert 0.93 <= inside / 400 <= 1.0
+
+
+def test_too_few_pairs_leave_the_threshold_open_to_the_top() -> None:
+    low, high = threshold_interval(np.linspace(0.5, 0.0, 100), far=1e-4)
+    assert high == 1.0
+    assert low <= 0.5

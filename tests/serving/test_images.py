@@ -1,0 +1,133 @@
+"""Pictures from strangers are decoded within limits, or refused in one sentence that holds nothing of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from facerec.data.decode import decode_image
+from facerec.errors import ImageError
+from facerec.serving.images import Limits, decode_text
+from tests.serving.models import SIDE, face, text_of
+
+HW = (SIDE, SIDE)
+
+
+def save(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def bomb(side: int = 20_000) -> bytes:
+    """A PNG that claims ``side`` x ``side`` pixels in a few bytes."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(8_000_000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def decode(data: bytes, **limits: int) -> np.ndarray:
+    return decode_text(text_of(data), image_hw=HW, what="the picture", limits=Limits(**limits))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_the_three_formats_decode_as_evaluation_decodes_them(kind: str) -> None:
+    data = save(Image.open(io.BytesIO(face(3))), kind)
+    np.testing.assert_array_equal(decode(data), decode_image(data, image_hw=HW))
+
+
+def test_line_ends_blanks_and_data_urls_are_passed_over() -> None:
+    text = text_of(face(3))
+    expected = decode_text(text, image_hw=HW, what="x")
+    wrapped = "\n".join(text[start : start + 76] for start in range(0, len(text), 76)) + "\n"
+    for variant in (wrapped, f" {text} ", f"data:image/png;base64,{text}"):
+        np.testing.assert_array_equal(decode_text(variant, image_hw=HW, what="x"), expected)
+
+
+def test_a_picture_is_turned_upright_once() -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = save(Image.fromarray(np.ascontiguousarray(np.rot90(pixels))), "PNG", exif=exif)
+    upright = decode_text(text_of(turned), image_hw=(20, 40), what="x")
+    np.testing.assert_array_equal(upright, pixels)
+
+
+def test_grey_cmyk_and_16_bit_pictures_become_rgb() -> None:
+    grey = Image.fromarray(np.full(HW, 100, np.uint8))
+    np.testing.assert_array_equal(decode(save(grey, "PNG")), np.full((*HW, 3), 100))
+    deep = Image.fromarray(np.full(HW, 100 * 257, np.uint16))
+    np.testing.assert_array_equal(decode(save(deep, "PNG")), np.full((*HW, 3), 100))
+    cmyk = save(Image.new("CMYK", HW, (0, 0, 0, 155)), "JPEG", quality=95)
+    assert np.abs(decode(cmyk).astype(int) - 100).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"GIF89a" + bytes(50), "the picture is no JPEG, PNG or WebP image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the picture is no JPEG, PNG or WebP image"),
+        (b"BM" + bytes(60), "the picture is no JPEG, PNG or WebP image"),
+        (face(1)[:120], "the picture cannot be decoded: the PNG is damaged"),
+        (simplejpeg.encode_jpeg(np.zeros((SIDE, SIDE, 3), np.uint8))[:-40], "the picture cannot be decoded"),
+        (bomb(), "the picture is too large: 20000 x 20000 pixels"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X", "the picture cannot be decoded: the WebP is damaged"),
+    ],
+)
+def test_what_is_no_usable_picture_is_refused_in_one_sentence(data: bytes, sentence: str) -> None:
+    with pytest.raises(ImageError, match=sentence) as caught:
+        decode(data)
+    assert "\n" not in str(caught.value)
+    assert "b'" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "is missing"),
+        ("", "is missing"),
+        (5, "is missing"),
+        ("!!!", "no valid base64 text"),
+        ("abc", "no valid base64 text"),
+        ("ü" * 8, "no valid base64 text"),
+        ("data:image/png;base64,", "is empty"),
+        ("  ", "is empty"),
+    ],
+)
+def test_a_text_that_is_no_base64_is_refused(text: object, sentence: str) -> None:
+    with pytest.raises(ImageError, match=sentence):
+        decode_text(text, image_hw=HW, what="the picture")
+
+
+def test_long_texts_are_refused_before_they_are_decoded() -> None:
+    with pytest.raises(ImageError, match="at most 100 bytes"):
+        decode(bytes(200), image_bytes=100)
+    # Just under the limit of the text, over that of the bytes.
+    with pytest.raises(ImageError, match="at most 100 bytes"):
+        decode(bytes(110), image_bytes=100)
+
+
+def test_a_bomb_takes_no_memory() -> None:
+    text = base64.b64encode(bomb()).decode()
+    assert len(text) < 16_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError):
+            decode_text(text, image_hw=HW, what="x")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
