@@ -15,7 +15,7 @@ __all__ = ["suggest_backbone"]
 
 _COUNTER = "num_batches_tracked"
 _ALIKE = 0.9
-_SIZE_RATIO = 4.0
+_SIZE_RATIO = 3.0
 """Between the same backbone with other dimensions; it saves building most of the others."""
 
 
