@@ -52,7 +52,7 @@ def evaluation_blocks(
 
 def facts_table(facts: Mapping[str, str]) -> Table:
     """Model, command, device and the like."""
-    return Table(head=("what", ""), rows=[(name, value) for name, value in facts.items()])
+    return Table(head=("what", ""), rows=[(name, value) for name, value in facts.items()], numeric=False)
 
 
 def percent(value: float, *, digits: int = 2) -> str:

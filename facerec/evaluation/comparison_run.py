@@ -211,30 +211,17 @@ def _iterate_set_blocks(one: SetComparison, labels: Sequence[str]) -> Iterator[B
         rows=[_result_row(label, result) for label, result in known],
         notes=["Rates in per cent."],
     )
-    rows = [
-        _difference_row(label, found) for label, found in zip(labels, one.differences, strict=True) if found is not None
-    ]
-    if rows:
+    against = [(label, found) for label, found in zip(labels, one.differences, strict=True) if found is not None]
+    if against:
         yield Paragraph(
             text=f"Differences to {labels[0]} on the same pairs, in percentage points, with 95 % intervals."
         )
         yield Table(
-            head=(
-                "model",
-                "accuracy",
-                "AUC",
-                "EER",
-                *(f"TAR@{far_label(far)}" for far in _TABLE_FARS),
-                "right alone",
-                "McNemar p",
-            ),
-            rows=rows,
-            notes=[
-                "Bootstrap over people, the same for both models; an interval without 0 is marked with !.",
-                "Right alone: pairs that only this model, and only the first decides correctly.",
-            ],
+            head=("metric", *(label for label, _ in against)),
+            rows=list(_difference_rows([found for _, found in against])),
+            notes=["Bootstrap over people, the same for both models; an interval without 0 is marked with !."],
         )
-    if len(rows) < len(known) - 1:
+    if len(against) < len(known) - 1:
         yield Paragraph(text="Where the pairs are not those of the first model, no paired test is possible.")
 
 
@@ -250,15 +237,14 @@ def _result_row(label: str, result: PairResult) -> tuple[str, ...]:
     )
 
 
-def _difference_row(label: str, found: ModelDifference) -> tuple[str, ...]:
-    names = ("accuracy", "auc", "eer", *map(tar_name, _TABLE_FARS))
-    test = found.mcnemar
-    return (
-        label,
-        *(_difference_text(found.metrics[name]) for name in names),
-        f"{test.only_second} and {test.only_first}",
-        f"{test.p_value:.3g}",
-    )
+def _difference_rows(found: Sequence[ModelDifference]) -> Iterator[tuple[str, ...]]:
+    names = {"accuracy": "accuracy", "auc": "AUC", "eer": "EER"}
+    names |= {tar_name(far): f"TAR@{far_label(far)}" for far in _TABLE_FARS}
+    for name, shown in names.items():
+        yield (shown, *(_difference_text(one.metrics[name]) for one in found))
+    yield ("pairs that only this model decides correctly", *(f"{one.mcnemar.only_second}" for one in found))
+    yield ("pairs that only the first decides correctly", *(f"{one.mcnemar.only_first}" for one in found))
+    yield ("McNemar's exact test, p", *(f"{one.mcnemar.p_value:.3g}" for one in found))
 
 
 def _difference_text(one: Difference) -> str:

@@ -27,11 +27,13 @@ class Paragraph:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table; the first column is text, the others are numbers."""
+    """A table whose first column names its rows."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    numeric: bool = True
+    """Whether what follows the first column is numbers, to be aligned on the right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def _markdown(block: Block) -> str:
         case Picture():
             return f"![{_escape_markdown(block.caption)}]({block.path.name})"
         case Table():
-            rows = [block.head, ["---", *["---:"] * (len(block.head) - 1)], *block.rows]
+            rows = [block.head, ["---", *["---:" if block.numeric else "---"] * (len(block.head) - 1)], *block.rows]
             lines = [
                 "| " + " | ".join(cell if number == 1 else _escape_markdown(cell) for cell in row) + " |"
                 for number, row in enumerate(rows)
@@ -115,11 +117,10 @@ def _html(block: Block) -> str:
                 "<tr>" + f'<th scope="row">{html.escape(row[0])}</th>' + "".join(map(_cell, row[1:])) + "</tr>"
                 for row in block.rows
             )
+            kind = "" if block.numeric else ' class="facts"'
             notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in block.notes)
-            return (
-                f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
-                f"{notes}"
-            )
+            body = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+            return f'<div class="wide"><table{kind}>\n{body}</table></div>{notes}'
 
 
 def _cell(text: str) -> str:
@@ -143,6 +144,7 @@ h2 { font-size: 20px; margin: 40px 0 12px; padding-bottom: 4px; border-bottom: 2
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: 50%; }
 th, td { padding: 6px 12px; border-bottom: 1px solid #d8dce1; text-align: right; }
 td { white-space: nowrap; }
+.facts td, .facts thead th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 thead th { background: #eef1f4; border-bottom: 2px solid #b4bac2; vertical-align: bottom; }
 th:first-child { text-align: left; font-weight: 600; }
 tbody tr:hover { background: #f6fafd; }

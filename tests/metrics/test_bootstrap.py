@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facerec.errors import MetricError
@@ -129,6 +129,7 @@ def counted_pairs(draw):
     return scores, genuine, counts
 
 
+@settings(deadline=None)
 @given(counted_pairs())
 def test_a_counted_curve_is_that_of_the_repeated_pairs(case):
     scores, genuine, counts = case

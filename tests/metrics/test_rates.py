@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -14,6 +14,7 @@ from facerec.metrics.roc import roc_curve
 from .test_roc import pairs
 
 
+@settings(deadline=None)
 @given(pairs(), st.integers(-13, 13))
 def test_error_rates_equal_a_loop(pair, threshold):
     scores, genuine = pair
@@ -25,6 +26,7 @@ def test_error_rates_equal_a_loop(pair, threshold):
     assert rates.fmr_interval == clopper_pearson(false_matches, int(sum(~genuine)))
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_the_det_holds_the_points_of_the_roc(pair):
     roc = roc_curve(*pair)
@@ -35,6 +37,7 @@ def test_the_det_holds_the_points_of_the_roc(pair):
     assert (det.fnmr_deviate[1:] <= det.fnmr_deviate[:-1]).all()
 
 
+@settings(deadline=None)
 @given(pairs(), st.floats(0.0, 1.0))
 def test_the_nearest_point_equals_a_search_over_all(pair, far):
     roc = roc_curve(*pair)
