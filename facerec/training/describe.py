@@ -17,7 +17,6 @@ def describe_run(session: Session) -> RunDescription:
     params = flatten(config_to_dict(config)) | describe_environment(session.device)
     params["head.num_classes"] = loader.num_classes
     params |= {
-        "run.folder": str(session.run_folder),
         "run.precision": str(session.parts.precision),
         "run.steps_per_epoch": loader.steps_per_epoch,
         "run.processes": session.world.size,
@@ -30,7 +29,13 @@ def describe_run(session: Session) -> RunDescription:
         name=config.logging.run_name or f"{backbone}-{head}-{data}",
         experiment=config.logging.experiment,
         params=params,
-        tags={"facerec.backbone": backbone, "facerec.head": head, "facerec.dataset": data, **config.logging.tags},
+        tags={
+            "facerec.backbone": backbone,
+            "facerec.head": head,
+            "facerec.dataset": data,
+            "facerec.run_folder": str(session.run_folder),
+            **config.logging.tags,
+        },
         datasets=(_training_set(session), *_pair_sets(session)),
         resume_run_id=session.resume_run_id,
     )

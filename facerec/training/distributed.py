@@ -122,10 +122,23 @@ def join_world(device_name: str) -> Iterator[World]:
     on_cuda = device.type == "cuda"
     if on_cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_cuda else "gloo", device_id=device if on_cuda else None)
+    dist.init_process_group(
+        "nccl" if on_cuda else "gloo",
+        store=_store(world),
+        rank=world.rank,
+        world_size=world.size,
+        device_id=device if on_cuda else None,
+    )
     yield replace(world, host_group=dist.new_group(backend="gloo") if on_cuda else None)
     # Not after an error: the others may be gone, and this would wait for them.
     dist.destroy_process_group()
+
+
+def _store(world: World) -> dist.Store:
+    # A launcher may keep its store while it starts the processes again. Under a name of its own each start finds no
+    # addresses of processes that are gone.
+    store, _, _ = next(dist.rendezvous("env://", rank=world.rank, world_size=world.size))
+    return dist.PrefixStore(f"facerec/start-{world.restarts}-of-{world.size}", store)
 
 
 def is_first_process() -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch.distributed as dist
+
 from facerec.config.schema import Config
 from facerec.errors import TrainingError
 from facerec.training.assembly import Parts
@@ -16,25 +18,43 @@ __all__ = ["explained_failures", "not_finite"]
 
 @contextmanager
 def explained_failures(config: Config, parts: Parts) -> Iterator[None]:
-    """Say what to change where the block runs out of memory or cannot compile.
+    """Say what to change where the block runs out of memory or cannot compile, and that another process is gone.
 
     Raises:
         TrainingError: one of these.
     """
-    from torch._dynamo.exc import TorchDynamoException
-
     # Weights, gradients, and one or two tensors of the optimiser.
     copies = 3 if config.training.optimizer == "sgd" else 4
     static_bytes = copies * sum(weight.numel() * weight.element_size() for weight in parts.model.parameters())
     try:
         with explained_memory_errors(config, parts.device, static_bytes=static_bytes):
             yield
-    except TorchDynamoException as error:
+    except RuntimeError as error:
+        sentence = _explain(config, error)
+        if sentence is None:
+            raise
+        raise TrainingError(sentence) from error
+
+
+def _explain(config: Config, error: RuntimeError) -> str | None:
+    if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+        return (
+            "another process of this training is gone, so this one stops too; its own message says why, and the "
+            "checkpoints are intact: go on with --resume, or let the launcher start them again (--max-restarts)"
+        )
+    if config.training.compile is not False and _is_of_compiler(error):
         reason = " ".join(str(error).split())[:300]
-        raise TrainingError(
+        return (
             f"training.compile: {config.model.backbone} cannot be compiled here ({reason}); "
             "set training.compile: false, or install the C++ compiler or the Triton that it needs"
-        ) from error
+        )
+    return None
+
+
+def _is_of_compiler(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
 
 
 def not_finite(session: Session, lr: float) -> TrainingError:

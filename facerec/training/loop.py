@@ -34,11 +34,13 @@ def train(
     tracker: Tracker,
     on_evaluation: Callable[[Evaluation], None] | None = None,
     data: WarmData | None = None,
+    before_finish: Callable[[TrainResult], None] | None = None,
 ) -> TrainResult:
     """Train as the configuration says; with ``training.resume``, go on where a run stopped.
 
     ``on_evaluation`` is told of every evaluation and may stop the training by raising `TrainingStopped`. ``data``
-    keeps the pack and the pair sets open for the next training of this process.
+    keeps the pack and the pair sets open for the next training of this process. ``before_finish`` is called by rank 0
+    when a training has ended well, while the tracker still takes what it hands over.
 
     Where a launcher has started several processes, all of them call this, and rank 0 records and reports.
 
@@ -60,6 +62,8 @@ def train(
                 with explained_failures(config, session.parts):
                     _run(session, interrupt)
                 result = conclude(session)
+                if before_finish is not None and world.is_main:
+                    before_finish(result)
                 status = "FINISHED"
             except (TrainingInterrupted, TrainingStopped, KeyboardInterrupt) as stop:
                 status, reason = "KILLED", str(stop) or "stopped from the keyboard"

@@ -32,6 +32,7 @@ def verify(session: Session) -> dict[str, float]:
         picture.parent.mkdir(exist_ok=True)
         write_roc_picture(results, picture)
         session.tracker.log_file(picture, folder="pictures")
+        session.tracker.log_image(picture, key="roc", step=session.epoch)
     # JSON keeps every bit of a float, so that all processes judge alike.
     shared: dict[str, float] = json.loads(session.world.text_of_main(json.dumps(metrics)))
     return shared

@@ -10,7 +10,7 @@ import pytest
 
 from facerec.config.load import config_from_dict
 from facerec.config.schema import Config
-from facerec.training.tracker import RunDescription, RunStatus
+from facerec.training.tracker import ModelDescription, RunDescription, RunStatus
 from tests.packs import write_pack, write_pair_set
 
 
@@ -21,6 +21,8 @@ class RecordingTracker:
         self.run: RunDescription | None = None
         self.metrics: list[tuple[int, dict[str, float]]] = []
         self.files: list[tuple[str, str]] = []
+        self.images: list[tuple[str, int]] = []
+        self.models: list[ModelDescription] = []
         self.tags: dict[str, str] = {}
         self.status: RunStatus | None = None
         self.reason = ""
@@ -41,6 +43,13 @@ class RecordingTracker:
     def log_file(self, path: Path, *, folder: str = "") -> None:
         assert path.exists()
         self.files.append((path.name, folder))
+
+    def log_image(self, path: Path, *, key: str, step: int) -> None:
+        assert path.exists()
+        self.images.append((key, step))
+
+    def log_model(self, model: ModelDescription) -> None:
+        self.models.append(model)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.tags |= tags
