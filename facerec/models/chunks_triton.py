@@ -186,5 +186,5 @@ def _hard_tensors(rule: ChunkRule, like: Tensor) -> tuple[Tensor, Tensor]:
     if rule.hard_threshold_B is None:
         return like, like
     assert rule.hard_t is not None
-    inverse_scale = torch.as_tensor(1.0 / rule.scale, dtype=like.dtype, device=like.device)
-    return rule.hard_threshold_B, torch.stack([rule.hard_t.to(like.dtype), inverse_scale])
+    hard_t = rule.hard_t.to(like.dtype)
+    return rule.hard_threshold_B, torch.stack([hard_t, torch.ones_like(hard_t) / rule.scale])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facerec.config.schema import HeadConfig
+from facerec.config.checks import check
+from facerec.config.schema import Config, HeadConfig, head_option_names
 from facerec.errors import ConfigError
 from facerec.models.build import build_head
 from facerec.models.classification import ClassificationLoss, LossSettings, build_classification_loss
@@ -138,6 +141,22 @@ def test_configuration_chooses_the_loss() -> None:
     settings = build_classification_loss(head, config, seed=11).settings
     assert settings == LossSettings(fused=True, sample_rate=0.5, chunk_mib=64, seed=11)
     assert build_classification_loss(head, HeadConfig(), seed=0).settings == LossSettings()
+
+
+@pytest.mark.parametrize("key", head_option_names())
+def test_an_option_of_other_heads_is_refused(key: str) -> None:
+    problems = dict(check(Config(head=replace(HeadConfig(type="softmax"), **{key: 1}))))
+    assert f"head.{key}" in problems
+    assert any(key in entry.options for entry in HEADS)
+
+
+def test_every_option_of_a_head_is_a_key_of_the_configuration() -> None:
+    assert {name for entry in HEADS for name in entry.options} == set(head_option_names())
+
+
+def test_a_chunk_size_without_the_fused_loss_is_refused() -> None:
+    assert [path for path, _ in check(Config(head=HeadConfig(chunk_mib=64)))] == ["head.chunk_mib"]
+    assert not list(check(Config(head=HeadConfig(loss="fused", chunk_mib=64))))
 
 
 def test_a_module_that_is_no_head_of_class_centres_is_refused() -> None:

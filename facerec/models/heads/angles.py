@@ -6,6 +6,7 @@ Shape: cosines (B,), any; result (B,). Angles are in radians.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,9 +45,8 @@ def add_angle(cos_B: Tensor, margin_rad: float | Tensor) -> Tensor:
     At ``|cos θ|`` = 1 the derivative of sin θ has no bound; there it is cut off, and the value is off by 1e-6.
     """
     sin_B = (1.0 - cos_B.square()).clamp_min(_SMALLEST_SIN_SQUARED).sqrt()
-    if isinstance(margin_rad, Tensor):
-        return cos_B * torch.cos(margin_rad) - sin_B * torch.sin(margin_rad)
-    return cos_B * math.cos(margin_rad) - sin_B * math.sin(margin_rad)
+    cos_m, sin_m = _cos_sin(margin_rad)
+    return cos_B * cos_m - sin_B * sin_m
 
 
 def classic_margin(cos_B: Tensor, margin_rad: float | Tensor, *, easy_margin: bool) -> Tensor:
@@ -59,8 +59,15 @@ def classic_margin(cos_B: Tensor, margin_rad: float | Tensor, *, easy_margin: bo
     rotated_B = add_angle(cos_B, margin_rad)
     if easy_margin:
         return torch.where(cos_B > 0.0, rotated_B, cos_B)
-    margin = torch.as_tensor(margin_rad, dtype=cos_B.dtype, device=cos_B.device)
-    return torch.where(cos_B > -torch.cos(margin), rotated_B, cos_B - margin * torch.sin(margin))
+    cos_m, sin_m = _cos_sin(margin_rad)
+    return torch.where(cos_B > -cos_m, rotated_B, cos_B - margin_rad * sin_m)
+
+
+def _cos_sin(angle_rad: float | Tensor) -> tuple[Any, Any]:
+    # A number stays one: as a tensor it would have to be copied to the device at every step.
+    if isinstance(angle_rad, Tensor):
+        return torch.cos(angle_rad), torch.sin(angle_rad)
+    return math.cos(angle_rad), math.sin(angle_rad)
 
 
 def angle_of(cos_B: Tensor) -> Tensor:
