@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facerec.data.index_text import parse_index
+from facerec.data.index_text import parse_index, sort_rows
 from facerec.errors import DataError, MissingPathError
 from facerec.fsio import atomic_write_bytes
 
@@ -216,8 +216,8 @@ def _lay_out(keys: NDArray[np.int64], offsets: NDArray[np.int64], path: Path) ->
 
 
 def _extents(keys: NDArray[np.int64], offsets: NDArray[np.int64], path: Path) -> NDArray[np.uint32]:
-    order = np.argsort(offsets, kind="stable")
-    distances = np.diff(offsets[order])
+    order, ascending = sort_rows(offsets)
+    distances = np.diff(ascending)
     repeated = np.flatnonzero(distances == 0)
     if len(repeated):
         one, other = keys[order[repeated[0] : repeated[0] + 2]].tolist()

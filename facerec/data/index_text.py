@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from facerec.errors import DataError
 
-__all__ = ["parse_index"]
+__all__ = ["parse_index", "sort_rows"]
 
 _LARGEST = (1 << 63) - 1
+_PIECE = 1 << 18
 _LINE = np.frombuffer(b"\t\n", dtype=np.uint8)
 
 
@@ -29,19 +30,33 @@ def parse_index(text: bytes, path: Path) -> tuple[NDArray[np.int64], NDArray[np.
         numbers = _parse_lines(text, path)
     keys, offsets = numbers[0::2], numbers[1::2]
     if not (keys[1:] > keys[:-1]).all():
-        order = np.argsort(keys, kind="stable")
-        keys, offsets = keys[order], offsets[order]
+        order, keys = sort_rows(keys)
+        offsets = offsets[order]
         repeated = keys[1:][keys[1:] == keys[:-1]]
         if len(repeated):
             raise DataError(f"index {path} names key {repeated[0]} twice; write it again from the .rec")
     return keys, offsets
 
 
+def sort_rows(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The order of the values, and the values in it."""
+    row_bits = len(values).bit_length()
+    if int(values.max()) >= 1 << (63 - row_bits):
+        order = np.argsort(values)
+        return order, values[order]
+    # numpy sorts numbers several times faster than it finds their order.
+    both = values << row_bits
+    both |= np.arange(len(values))
+    both.sort()
+    return both & ((1 << row_bits) - 1), both >> row_bits
+
+
 def _parse_strictly(text: bytes) -> NDArray[np.int64] | None:
     """All numbers of a text as mxnet writes it, or None where it differs from that in anything."""
     characters = np.frombuffer(text, dtype=np.uint8)
-    # Below "0" the difference wraps round, so this is everything that is no digit.
-    separators = characters[characters - np.uint8(ord("0")) > 9]
+    # In pieces that the processor's cache holds. Below "0" the difference wraps round, so this is all that is no digit.
+    pieces = (characters[begin : begin + _PIECE] for begin in range(0, len(characters), _PIECE))
+    separators = np.concatenate([piece[piece - np.uint8(ord("0")) > 9] for piece in pieces])
     if len(separators) % 2 or not (separators.reshape(-1, 2) == _LINE).all():
         return None
     with warnings.catch_warnings():
