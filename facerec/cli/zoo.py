@@ -11,28 +11,38 @@ from facerec.registry import Entry
 
 
 @click.command()
+@click.argument("names", metavar="[BACKBONE]...", nargs=-1)
 @json_option
 @debug_option
-def zoo(as_json: bool) -> None:
-    """List the backbones and the heads, with size, options and source."""
+def zoo(names: tuple[str, ...], as_json: bool) -> None:
+    """List the backbones and the heads, with size, options and source.
+
+    With BACKBONE, such as timm:resnet18, only those are listed, measured where their size is not known.
+    """
     from facerec.models.sizes import IMAGE_HW
 
-    backbones, heads = _backbones(), _heads()
+    backbones = _backbones(names)
+    families, heads = ([], []) if names else (_families(), _heads())
     if as_json:
-        echo_json({"image_hw": list(IMAGE_HW), "backbones": backbones, "heads": heads})
+        lists = {"backbones": backbones} if names else {"backbones": backbones, "families": families, "heads": heads}
+        echo_json({"image_hw": list(IMAGE_HW), **lists})
         return
     click.echo(f"Backbones (images of {IMAGE_HW[0]}x{IMAGE_HW[1]}; model.backbone)")
     _echo_table(("name", "parameters", "MACs", "embedding", "source"), [_backbone_row(row) for row in backbones])
-    click.echo("\nHeads (head.type)")
-    _echo_table(("name", "options and defaults", "source"), [_head_row(row) for row in heads])
+    if families:
+        click.echo("\nFamilies of backbones (facerec zoo NAME measures one)")
+        _echo_table(("name", "extra", "source"), [(row["name"], row["extra"], row["source"]) for row in families])
+    if heads:
+        click.echo("\nHeads (head.type)")
+        _echo_table(("name", "options and defaults", "source"), [_head_row(row) for row in heads])
 
 
-def _backbones() -> list[dict[str, Any]]:
+def _backbones(names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     from facerec.models.sizes import EMBEDDING_SIZE, SIZES
     from facerec.registry import BACKBONES
 
     rows = []
-    for entry in BACKBONES:
+    for entry in [BACKBONES.entry(name) for name in names] or BACKBONES:
         params, macs = SIZES[entry.name] if entry.name in SIZES else _measure(entry)
         rows.append(
             {
@@ -57,6 +67,15 @@ def _measure(entry: Entry) -> tuple[int, int]:
         backbone = entry.load()(embedding_size=EMBEDDING_SIZE, image_hw=IMAGE_HW, **entry.options)
     size = measure(backbone, image_hw=IMAGE_HW)
     return size.params, size.macs
+
+
+def _families() -> list[dict[str, Any]]:
+    from facerec.registry import BACKBONES
+
+    return [
+        {"name": entry.name, "extra": entry.extra or "", "options": entry.options, "source": entry.source}
+        for entry in BACKBONES.prefixes()
+    ]
 
 
 def _heads() -> list[dict[str, Any]]:

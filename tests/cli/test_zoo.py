@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from facerec.cli.zoo import zoo
+from facerec.errors import ConfigError
 from facerec.models import sizes
 from facerec.registry import BACKBONES, HEADS
 
@@ -42,6 +43,31 @@ def test_backbone_without_a_listed_size_is_measured(monkeypatch: pytest.MonkeyPa
     listed = json.loads(CliRunner().invoke(zoo, ["--json"]).stdout)
     monkeypatch.delitem(sizes.SIZES, "mobilefacenet")
     assert json.loads(CliRunner().invoke(zoo, ["--json"]).stdout) == listed
+
+
+def test_families_are_listed_with_the_extra_that_they_need() -> None:
+    listed = json.loads(CliRunner().invoke(zoo, ["--json"]).stdout)
+    assert [(row["name"], row["extra"]) for row in listed["families"]] == [("timm:NAME", "timm")]
+    assert "timm:NAME" in CliRunner().invoke(zoo).output
+
+
+def test_named_backbones_alone_are_measured() -> None:
+    pytest.importorskip("timm", reason="timm is not installed; it is the extra of that name")
+    result = CliRunner().invoke(zoo, ["timm:resnet18", "mobilefacenet_paper", "--json"], catch_exceptions=False)
+    listed = json.loads(result.stdout)
+    assert set(listed) == {"image_hw", "backbones"}
+    resnet, paper = listed["backbones"]
+    assert (resnet["name"], paper["name"]) == ("timm:resnet18", "mobilefacenet_paper")
+    assert resnet["params"] == sizes.SIZES["resnet18"][0]
+    assert (paper["params"], paper["macs"]) == sizes.SIZES["mobilefacenet_paper"]
+    assert "Heads" not in CliRunner().invoke(zoo, ["mobilefacenet"]).output
+
+
+def test_unknown_names_are_told_with_the_nearest() -> None:
+    result = CliRunner().invoke(zoo, ["mobilefacenet_papr"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ConfigError)
+    assert "did you mean 'mobilefacenet_paper'?" in str(result.exception)
 
 
 def test_listing_loads_no_torch() -> None:
