@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _APPLICATION = "mlflow.pyfunc.scoring_server.app"
 _ENDPOINT = "_async_catch_mlflow_exception"
 _ANSWER = "invocations"
+_JSON = "application/json"
 _DRAIN_S = 10.0
 _FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _KEYS = {*_FORMATS, "params"}
@@ -67,8 +68,8 @@ def _bounded(endpoint: Endpoint, *, limits: Limits) -> Endpoint:
 
     @functools.wraps(endpoint)
     async def wrapper(request: Request) -> Response:
-        if "content-type" not in request.headers:
-            return response(refuse("the request has no Content-Type; send application/json"), 415)
+        if not _is_readable(request.headers.get("content-type", "")):
+            return response(refuse("the Content-Type must be application/json or text/csv, in UTF-8"), 415)
         body = await _read_body(request, limits.body_bytes)
         if body is None:
             return response(refuse(f"the request is too large; at most {limits.body_bytes} bytes are taken"), 413)
@@ -81,6 +82,12 @@ def _bounded(endpoint: Endpoint, *, limits: Limits) -> Endpoint:
     # FastAPI reads the annotations of what it calls; as text they could not be found here.
     wrapper.__annotations__ = {"request": Request}
     return wrapper
+
+
+def _is_readable(content_type: str) -> bool:
+    """Whether a body of that type is read; Parquet is not, for it can unpack to any size."""
+    kind, *options = (part.strip().lower() for part in content_type.split(";"))
+    return kind in (_JSON, "text/csv") and all(option in ("", "charset=utf-8") for option in options)
 
 
 async def _read_body(request: Request, limit: int) -> bytes | None:
@@ -118,10 +125,10 @@ def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
 
     @functools.wraps(answer)
     def wrapper(data: bytes, content_type: str, model: Any, input_schema: Any) -> Any:
-        is_json = content_type.partition(";")[0].strip() == "application/json"
+        kind = content_type.partition(";")[0].strip().lower()
         try:
-            content: Any = read_json(data, limits=limits) if is_json else data
-            return answer(content, content_type, model, input_schema)
+            content: Any = read_json(data, limits=limits) if kind == _JSON else data
+            return answer(content, kind, model, input_schema)
         except Refusal:
             raise
         except UsageError as error:
@@ -130,7 +137,7 @@ def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
             # MLflow's own sentences repeat the request, or name files.
             raise refuse(_explain(error)) from error
         except Exception as error:  # The last place before a client: parsers fail in every way.
-            raise refuse(f"the body could not be read as {content_type[:60]}") from error
+            raise refuse(f"the body could not be read as {kind}") from error
 
     return wrapper
 

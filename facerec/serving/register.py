@@ -11,24 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from facerec import __version__
 from facerec.config.load import load_config
-from facerec.data.pairs import PairSet, read_pairs
+from facerec.data.pairs import PairSet
 from facerec.errors import FacerecError
 from facerec.evaluation.result import PairResult
-from facerec.evaluation.suites import evaluate_suite, find_pair_sets, locate_pair_file
 from facerec.models.device import resolve_device
 from facerec.models.weights import LoadedBackbone, load_backbone
 from facerec.serving import versions
-from facerec.serving.calibrate import calibrate
+from facerec.serving.appraise import appraise, verify
 from facerec.serving.card import write_card
 from facerec.serving.example import example_picture
 from facerec.serving.gallery import load_gallery
 from facerec.serving.gate import SetComparison, compare_results
 from facerec.serving.locate import locate_model
-from facerec.serving.package import spec_of, stage
+from facerec.serving.package import stage
 from facerec.serving.weights import weights_sha256
 
 __all__ = ["Decision", "Gate", "Registration", "register"]
@@ -101,13 +97,12 @@ def register(
     loaded, source_run = _load(model, config_path=config_path, device=device)
     if gallery is not None:
         load_gallery(Path(gallery)).check_model(weights_sha256(loaded.backbone), flip=loaded.config.eval.flip)
-    pair_sets = _pair_sets(loaded, bins)
-    results = _verify(loaded, pair_sets)
-    spec = spec_of(loaded.config, runtime=runtime, calibration=calibrate(results[0]) if results else None)
+    appraisal = appraise(loaded, bins=bins, runtime=runtime)
+    pair_sets, results, spec = appraisal.pair_sets, appraisal.results, appraisal.spec
     with versions.registry() as client:
         present = versions.version_with(client, name, alias)
         decision = _decide(results, pair_sets, name=name, alias=alias, present=present, force=force, device=device)
-        card = write_card(name, spec=spec, facts=_training_facts(loaded), data_license=data_license)
+        card = write_card(name, spec=spec, facts=appraisal.facts, data_license=data_license)
         with tempfile.TemporaryDirectory() as folder:
             staged = stage(loaded, spec, Path(folder), card=card, gallery=Path(gallery) if gallery else None)
             version = versions.log_version(
@@ -155,26 +150,6 @@ def _stored_run(path: Path) -> str | None:
     return run_id if isinstance(run_id, str) else None
 
 
-def _pair_sets(loaded: LoadedBackbone, bins: Sequence[str]) -> list[PairSet]:
-    if bins:
-        return [read_pairs(locate_pair_file(file, data_root=loaded.config.data.root)) for file in bins]
-    return find_pair_sets(loaded.config)
-
-
-def _verify(loaded: LoadedBackbone, pair_sets: Sequence[PairSet]) -> list[PairResult]:
-    config = loaded.config
-    if not pair_sets:
-        return []
-    return evaluate_suite(
-        loaded.backbone,
-        pair_sets,
-        image_hw=config.image_hw,
-        device=next(loaded.backbone.parameters()).device,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
-    )
-
-
 def _decide(
     results: Sequence[PairResult],
     pair_sets: Sequence[PairSet],
@@ -196,23 +171,12 @@ def _decide(
     else:
         try:
             theirs = load_backbone(locate_model(f"models:/{name}/{present}"), device=resolve_device(device))
-            comparisons = compare_results(results, _verify(theirs, pair_sets))
+            comparisons = compare_results(results, verify(theirs, pair_sets))
             reasons += [reason for comparison in comparisons for reason in comparison.reasons]
         except FacerecError as error:
             reasons.append(f"version {present} cannot be compared with: {error}")
     gate: Gate = "passed" if not reasons else "forced" if force else "failed"
     return Decision(gate=gate, reasons=tuple(reasons), comparisons=tuple(comparisons))
-
-
-def _training_facts(loaded: LoadedBackbone) -> dict[str, str]:
-    config = loaded.config
-    facts = {"architecture": f"{config.model.backbone}, {config.model.embedding_size} dimensions"}
-    if loaded.num_classes is not None:
-        facts["data"] = f"{config.data.name}, {loaded.num_classes} identities"
-        facts["head"] = config.head.type
-    facts["mirrored pictures"] = "their embeddings are added" if config.eval.flip else "not used"
-    facts["made by"] = f"facerec {__version__}, torch {torch.__version__}"
-    return facts
 
 
 def _tags(registration: Registration, results: Sequence[PairResult]) -> dict[str, str]:

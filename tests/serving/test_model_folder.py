@@ -25,12 +25,14 @@ pytestmark = [
 ]
 
 _LOAD = """
-import json, sys
+import importlib.util, json, sys
+sys.path = [path for path in sys.path if path != sys.argv[2]]
+spec = importlib.util.find_spec("facerec")
+assert spec is None or spec.origin is None, "the project can still be imported"
 import mlflow.pyfunc
 import pandas as pd
 model = mlflow.pyfunc.load_model(sys.argv[1])
-table = pd.DataFrame(json.load(sys.stdin))
-answers = model.predict(table)
+answers = model.predict(pd.DataFrame(json.load(sys.stdin)))
 import facerec
 print(json.dumps({"answers": answers, "code": facerec.__file__, "modules": sorted(sys.modules)}))
 """
@@ -68,18 +70,10 @@ def test_no_path_of_this_machine_is_in_the_model(registered: Registered) -> None
 def test_it_serves_where_the_project_is_not_installed(registered: Registered, tmp_path: Path) -> None:
     rows = [{"image_a": text_of(face(1)), "image_b": text_of(face(2))}]
     # -P and another working folder: nothing but the model's own code can be found.
-    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "PYTHONPATH": ""}
-    code = f"import sys; sys.path = [p for p in sys.path if {str(Path.cwd())!r} != p]\n{_LOAD}"
-    code = code.replace("import facerec\n", "import facerec\n")
-    blocker = (
-        "import importlib.util\nassert importlib.util.find_spec('facerec') is None, 'the project is still importable'\n"
-    )
-    head, _, tail = code.partition("\n")
-    hide = (
-        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in type(f).__module__.lower() + str(f).lower()]\n"
-    )
+    project = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     output = subprocess.run(
-        [sys.executable, "-P", "-c", f"{head}\n{hide}{blocker}{tail}", str(registered.folder)],
+        [sys.executable, "-P", "-c", _LOAD, str(registered.folder), project],
         input=json.dumps(rows),
         capture_output=True,
         text=True,

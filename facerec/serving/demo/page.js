@@ -56,7 +56,10 @@ function prepare(side) {
   slot.addEventListener("keydown", (event) => {
     if (event.target === slot && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); choose(); }
   });
-  input.addEventListener("change", () => { if (input.files[0]) take(side, input.files[0]); });
+  input.addEventListener("change", () => {
+    if (input.files[0]) take(side, input.files[0]);
+    input.value = ""; // The same file, changed meanwhile, can be chosen again.
+  });
   slot.addEventListener("dragover", (event) => { event.preventDefault(); slot.classList.add("over"); });
   slot.addEventListener("dragleave", () => slot.classList.remove("over"));
   slot.addEventListener("drop", (event) => {

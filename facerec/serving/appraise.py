@@ -1,0 +1,75 @@
+"""What is known of a model before it is packed: how well it verifies, its thresholds, and what it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from facerec import __version__
+from facerec.data.pairs import PairSet, read_pairs
+from facerec.evaluation.result import PairResult
+from facerec.evaluation.suites import evaluate_suite, find_pair_sets, locate_pair_file
+from facerec.models.weights import LoadedBackbone
+from facerec.serving.calibrate import calibrate
+from facerec.serving.package import spec_of
+from facerec.serving.spec import PredictorSpec
+
+__all__ = ["Appraisal", "appraise", "verify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appraisal:
+    """A model, measured."""
+
+    pair_sets: tuple[PairSet, ...]
+    results: tuple[PairResult, ...]
+    """One for each pair set; the first one gives the thresholds."""
+    spec: PredictorSpec
+    facts: dict[str, str]
+    """For the model card."""
+
+
+def appraise(loaded: LoadedBackbone, *, bins: Sequence[str] = (), runtime: str = "torch") -> Appraisal:
+    """Verify a model on ``bins``, or on the pair sets of its configuration, and describe it.
+
+    Raises:
+        FacerecError: a pair set is missing or broken.
+    """
+    data_root = loaded.config.data.root
+    if bins:
+        pair_sets = [read_pairs(locate_pair_file(file, data_root=data_root)) for file in bins]
+    else:
+        pair_sets = find_pair_sets(loaded.config)
+    results = verify(loaded, pair_sets)
+    return Appraisal(
+        pair_sets=tuple(pair_sets),
+        results=tuple(results),
+        spec=spec_of(loaded.config, runtime=runtime, calibration=calibrate(results[0]) if results else None),
+        facts=_facts(loaded),
+    )
+
+
+def verify(loaded: LoadedBackbone, pair_sets: Sequence[PairSet]) -> list[PairResult]:
+    """Verify a model as its configuration says."""
+    config = loaded.config
+    return evaluate_suite(
+        loaded.backbone,
+        pair_sets,
+        image_hw=config.image_hw,
+        device=next(loaded.backbone.parameters()).device,
+        batch_size=config.eval.test_batch_size,
+        flip=config.eval.flip,
+    )
+
+
+def _facts(loaded: LoadedBackbone) -> dict[str, str]:
+    config = loaded.config
+    facts = {"architecture": f"{config.model.backbone}, {config.model.embedding_size} dimensions"}
+    if loaded.num_classes is not None:
+        facts["data"] = f"{config.data.name}, {loaded.num_classes} identities"
+        facts["head"] = config.head.type
+    facts["mirrored pictures"] = "their embeddings are added" if config.eval.flip else "not used"
+    facts["made by"] = f"facerec {__version__}, torch {torch.__version__}"
+    return facts
