@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD_PER_WORKER = 4
+_FEW_ITEMS = 500
 
 
 def available_cpus() -> int:
@@ -29,14 +30,16 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def count_workers(wanted: int | None) -> int:
+def count_workers(wanted: int | None, *, num_items: int | None = None) -> int:
     """The number of worker processes: what is wanted, or one for each processor where nothing is said.
+
+    For few items none is started unless it is asked for, as that takes longer than the work.
 
     Raises:
         UsageError: the number is negative.
     """
     if wanted is None:
-        return available_cpus()
+        return 0 if num_items is not None and num_items < _FEW_ITEMS else available_cpus()
     if wanted < 0:
         raise UsageError(f"{wanted} workers are not possible; give 0 to work in this process, or a number of processes")
     return wanted

@@ -87,7 +87,7 @@ def write_synthetic_pack(
         raise UsageError(f"{out} exists already; remove it, or name another folder")
     total = num_identities * images_per_identity
     style = partial(_draw_task, side=side, seed=seed, quality=quality)
-    processes = count_workers(workers)
+    processes = count_workers(workers, num_items=total)
     with atomic_folder(out) as folder:
         with PackWriter(folder) as writer:
             tasks = _tasks(num_identities, images_per_identity)

@@ -19,10 +19,9 @@ from facerec.data.decode import MAX_FILE_BYTES, decode_image
 from facerec.data.packing.identity_names import escape
 from facerec.data.packing.prepare import encode_jpeg
 from facerec.data.packing.scan import SourceFolder, open_inside, scan_folder
-from facerec.data.packing.work_folder import full_disk_explained
+from facerec.data.packing.work_folder import folder_of_many_files
 from facerec.data.parallel import count_workers, ordered_map
 from facerec.errors import DataError, UsageError
-from facerec.fsio import atomic_folder
 
 __all__ = ["REPORT_FILE", "AlignOptions", "Aligned", "align_folder"]
 
@@ -106,7 +105,7 @@ def align_folder(
     rejected: dict[str, int] = {}
     lines = [_HEADING]
     num_aligned = 0
-    with full_disk_explained(out), atomic_folder(out) as folder:
+    with folder_of_many_files(out) as folder:
         for done, (relative, result) in enumerate(_results(source, landmarks, options, processes), start=1):
             if result.face:
                 path = folder / _name_of_face(relative)

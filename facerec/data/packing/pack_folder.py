@@ -87,7 +87,7 @@ def pack_folder(
     source = _without_small(source, options.min_images)
     chosen = choose_pairs(source, options.pairs)
     people = [person for person in source.people if person.name not in chosen.people]
-    processes = count_workers(workers)
+    processes = count_workers(workers, num_items=source.num_images)
     with work_folder(out, plan=_plan(source, options), restart=restart) as work:
         packer = _Packer(source, source_path, options, work, processes, progress)
         resumed_at = packer.num_images

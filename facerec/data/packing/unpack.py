@@ -9,11 +9,10 @@ from pathlib import Path
 
 from facerec.data.pack import FacePack
 from facerec.data.packing.identities import list_identities
-from facerec.data.packing.work_folder import full_disk_explained
+from facerec.data.packing.work_folder import folder_of_many_files
 from facerec.data.pair_lists import write_pair_list
 from facerec.data.pairs import PairSet, read_pairs
 from facerec.errors import UsageError
-from facerec.fsio import atomic_folder
 
 __all__ = ["Unpacked", "safe_folder_name", "unpack_path"]
 
@@ -67,7 +66,7 @@ def _unpack_pack(pack: FacePack, out: Path, progress: Progress | None) -> Unpack
     width = len(str(pack.num_classes - 1))
     taken: set[str] = set()
     num_renamed = done = 0
-    with full_disk_explained(out), atomic_folder(out) as folder:
+    with folder_of_many_files(out) as folder:
         for identity in identities:
             name = identity.name
             if not safe_folder_name(name) or name in taken:
@@ -86,7 +85,7 @@ def _unpack_pack(pack: FacePack, out: Path, progress: Progress | None) -> Unpack
 def _unpack_pairs(pairs: PairSet, out: Path) -> Unpacked:
     people = _people(pairs)
     names: dict[int, tuple[str, str]] = {}
-    with full_disk_explained(out), atomic_folder(out) as folder:
+    with folder_of_many_files(out) as folder:
         for number, places in enumerate(people):
             name = f"person_{number:05d}"
             (folder / name).mkdir()

@@ -292,3 +292,12 @@ def test_restart_throws_the_remains_away(tmp_path: Path) -> None:
     assert "--restart" in str(refused(people, tmp_path / "out"))
     assert packed(people, tmp_path / "out", "--restart")["num_images"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "people"]
+
+
+def test_a_failure_before_anything_is_noted_leaves_nothing(tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", {"a": 2})
+    (people / "a" / "a_0002.jpg").write_bytes(b"broken")
+    assert "a_0002.jpg cannot be packed" in str(refused(people, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+    (people / "a" / "a_0002.jpg").unlink()
+    assert packed(people, tmp_path / "out")["num_images"] == 1
