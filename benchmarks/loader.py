@@ -1,0 +1,144 @@
+"""Loading training batches: CPU time per image against arcface_torch's way, and what a second worker gives.
+
+    python benchmarks/loader.py [--data FOLDER] [--peer-arcface CHECKOUT --mxnet-python PYTHON] [--images 2560]
+        [--rounds 7] [--json]
+
+FOLDER is a pack; without it one of drawn pictures is made. CHECKOUT is the folder ``recognition/arcface_torch`` of
+deepinsight/insightface, whose data set is used as it is, and PYTHON an interpreter that has mxnet 1.9.1, torch and
+torchvision. Both sides take turns on the same images, on one thread each: from the record to a normalised float batch
+of 128 with a random flip. The last line compares the batches per second of wall time that two workers and one deliver.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mxnet_peer import Peer
+
+from facerec.config import config_from_dict
+from facerec.config.schema import AugmentConfig
+from facerec.data.dataset import FaceDataset
+from facerec.data.loader import TrainLoader, build_train_loader
+from facerec.data.pack import FacePack
+from facerec.data.sampler import BatchRequest
+from facerec.data.synthetic import write_synthetic_pack
+from facerec.data.transforms import normalise_images
+
+_BATCH = 128
+_SCALING_BATCHES = 40
+_WARM_UP_BATCHES = 10
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    ours: float
+    other: float | None
+    ratio: float | None
+    promised: str
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = (
+            arguments.data
+            or write_synthetic_pack(Path(folder) / "pack", num_identities=300, images_per_identity=20).folder
+        )
+        rows = [measure_cpu(root, arguments), measure_workers(root, rounds=arguments.rounds)]
+    print(json.dumps([row._asdict() for row in rows]) if arguments.json else table(rows))
+
+
+def parse() -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--peer-arcface", type=Path)
+    parser.add_argument("--mxnet-python", type=Path)
+    parser.add_argument("--images", type=int, default=2560)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if (arguments.peer_arcface is None) != (arguments.mxnet_python is None):
+        parser.error("--peer-arcface and --mxnet-python belong together")
+    return arguments
+
+
+def measure_cpu(root: Path, arguments: argparse.Namespace) -> Row:
+    """Microseconds of CPU time per image, both sides on the same images in turns."""
+    pack = FacePack.open(root)
+    dataset = FaceDataset(pack, image_hw=pack.image_hw or (112, 112), augment=AugmentConfig(), seed=1)
+    peer = Peer(arguments.mxnet_python) if arguments.mxnet_python else None
+    ours, others = [], []
+    for turn in range(1 + arguments.rounds):
+        indices = np.random.default_rng(turn).permutation(pack.num_images)[: arguments.images]
+        began = time.process_time()
+        for first in range(0, len(indices), _BATCH):
+            batch = dataset.__getitems__(BatchRequest(turn, indices[first : first + _BATCH]))
+            normalise_images(batch.images_BCHW)
+        ours.append((time.process_time() - began) / len(indices) * 1e6)
+        if peer:
+            options = {"arcface": str(arguments.peer_arcface), "root": str(root), "indices": indices.tolist()}
+            others.append(peer.ask("load", batch_size=_BATCH, **options)["seconds"] / len(indices) * 1e6)
+    if peer:
+        peer.close()
+    ours, others = ours[1:], others[1:]  # The first turn warms both up.
+    ratio = statistics.median(one / other for one, other in zip(ours, others, strict=True)) if others else None
+    other = statistics.median(others) if others else None
+    return Row("CPU time per image (us), ours and arcface_torch", statistics.median(ours), other, ratio, "<= 0.4")
+
+
+def measure_workers(root: Path, *, rounds: int) -> Row:
+    """Images per second of wall time with two workers and with one, in turns."""
+    with open_loader(root, workers=2) as two, open_loader(root, workers=1) as one:
+        rates = [(drain(two, epoch=turn), drain(one, epoch=turn)) for turn in range(1 + rounds)][1:]
+    ratio = statistics.median(double / single for double, single in rates)
+    double, single = (statistics.median(column) for column in zip(*rates, strict=True))
+    return Row("images/s of wall time, two workers and one", double, single, ratio, ">= 1.7 on two free cores")
+
+
+def open_loader(root: Path, *, workers: int) -> TrainLoader:
+    """A loader of the pack's own size; an epoch is long enough to measure."""
+    height, width = FacePack.open(root).image_hw or (112, 112)
+    data = {"root": str(root), "batch_size": _BATCH, "num_workers": workers, "img_size": [height, width]}
+    return build_train_loader(config_from_dict({"data": data}))
+
+
+def drain(loader: TrainLoader, *, epoch: int) -> float:
+    """Images per second, once the queues are as full as they get."""
+    batches = loader.epoch(epoch)
+    for _ in islice(batches, _WARM_UP_BATCHES):
+        pass
+    began, count = time.perf_counter(), 0
+    for batch in islice(batches, _SCALING_BATCHES):
+        count += len(batch.labels_B)
+    seconds = time.perf_counter() - began
+    for _ in batches:
+        pass
+    return count / seconds
+
+
+def table(rows: list[Row]) -> str:
+    """The rows for people."""
+    lines = [f"{'':<50} {'':>9} {'':>14} {'ratio':>7}  promised"]
+    for row in rows:
+        other = "peer not given" if row.other is None else f"{row.other:,.0f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
+        lines.append(f"{row.what:<50} {row.ours:>9,.0f} {other:>14} {ratio:>7}  {row.promised}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
