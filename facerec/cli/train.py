@@ -101,9 +101,18 @@ def _train(config: Config) -> None:
     from facerec.tracking.build import build_tracker
     from facerec.training.distributed import is_first_process
     from facerec.training.loop import train as run_training
+    from facerec.training.record import TrainResult
     from facerec.training.summary import describe_summary, read_summary
 
-    result = run_training(config, tracker=build_tracker(config, log_folder=Path(config.logging.log_dir)))
+    tracker = build_tracker(config, log_folder=Path(config.logging.log_dir))
+
+    def keep(result: TrainResult) -> None:
+        if config.logging.mlflow and config.logging.model:
+            from facerec.tracking.predictor import keep_predictor
+
+            keep_predictor(tracker, result, device=config.device)
+
+    result = run_training(config, tracker=tracker, before_finish=keep)
     if is_first_process():
         click.echo(describe_summary(read_summary(result.run_folder)))
 

@@ -364,6 +364,8 @@ class LoggingConfig:
     """Also write TensorBoard events; needs the extra of that name."""
     mlflow: bool = True
     """Track the run in MLflow."""
+    model: bool = True
+    """Keep the best checkpoint with the run as a predictor that MLflow can register and serve."""
     experiment: str = "facerec"
     """MLflow experiment; one that `mlflow run` has chosen counts more."""
     run_name: str | None = None

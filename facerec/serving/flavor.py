@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,16 +44,19 @@ def save_model(path: str, *, mlflow_model: Model, staged: Staged, runtime: str, 
     import pandas as pd
 
     with_index = any(staged.predictor.glob("*.faiss"))
-    mlflow.pyfunc.save_model(
-        path=path,
-        mlflow_model=mlflow_model,
-        python_model=str(staged.script),
-        artifacts={"predictor": str(staged.predictor)},
-        code_paths=[str(entry) for entry in sorted(staged.code.iterdir())],
-        signature=predictor_signature(),
-        input_example=(pd.DataFrame({"image_a": [example], "image_b": [example]}), {"mode": "similarity"}),
-        pip_requirements=requirements(runtime=runtime, with_index=with_index, of_backbone=staged.packages),
-    )
+    with warnings.catch_warnings():
+        # The answers are plain dictionaries, which MLflow does not check by their type hint.
+        warnings.filterwarnings("ignore", message=".*AnyType", category=UserWarning)
+        mlflow.pyfunc.save_model(
+            path=path,
+            mlflow_model=mlflow_model,
+            python_model=str(staged.script),
+            artifacts={"predictor": str(staged.predictor)},
+            code_paths=[str(entry) for entry in sorted(staged.code.iterdir())],
+            signature=predictor_signature(),
+            input_example=(pd.DataFrame({"image_a": [example], "image_b": [example]}), {"mode": "similarity"}),
+            pip_requirements=requirements(runtime=runtime, with_index=with_index, of_backbone=staged.packages),
+        )
     _forget_this_machine(mlflow_model, Path(path), staged)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerec.tracking.images import send_image
 from facerec.tracking.logged_model import send_model
 from facerec.tracking.mlflow_run import (
     open_run,
@@ -29,7 +30,7 @@ __all__ = ["Delivery"]
 
 _log = logging.getLogger(__name__)
 
-_FILES = ("artifact", "model")
+_FILES = ("artifact", "image", "model")
 
 
 class Delivery:
@@ -126,6 +127,8 @@ class Delivery:
         path = Path(entry.body["path"])
         if path.exists() and entry.kind == "model":
             send_model(client, run_id, entry.body, session=self._spool.header["session"])
+        elif path.exists() and entry.kind == "image":
+            send_image(client, run_id, entry.body)
         elif path.exists():
             send_artifact(client, run_id, path=path, folder=entry.body["folder"])
         else:

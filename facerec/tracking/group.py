@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from facerec.training.tracker import RunDescription, RunStatus, Tracker
+from facerec.training.tracker import ModelDescription, RunDescription, RunStatus, Tracker
 
 __all__ = ["TrackerGroup"]
 
@@ -39,6 +39,16 @@ class TrackerGroup:
         """Keep a file or a folder with the run."""
         for tracker in self._trackers:
             tracker.log_file(path, folder=folder)
+
+    def log_image(self, path: Path, *, key: str, step: int) -> None:
+        """Keep a picture of a step."""
+        for tracker in self._trackers:
+            tracker.log_image(path, key=key, step=step)
+
+    def log_model(self, model: ModelDescription) -> None:
+        """Keep a model as what the run has made."""
+        for tracker in self._trackers:
+            tracker.log_model(model)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""

@@ -111,6 +111,15 @@ class MlflowTracker:
             _log.warning("%s cannot be copied into the spool (%s); it is uploaded as it is later", path, error)
         self._buffer.add_event("artifact", {"path": str(upload), "folder": folder.strip("/")})
 
+    def log_image(self, path: Path, *, key: str, step: int) -> None:
+        """Keep a PNG for MLflow's image grid, which shows the pictures of a key by step."""
+        if self._spool is None:
+            return
+        self._files += 1
+        upload = snapshot(path, folder=self._spool.files_folder / f"{self._files:06d}")
+        body = {"path": str(upload), "key": key, "step": step, "time_ms": time.time_ns() // 1_000_000}
+        self._buffer.add_event("image", body)
+
     def log_model(self, model: ModelDescription) -> None:
         """Keep a saved model as an output of the run, each metric tied to the pair set that its key names."""
         if self._spool is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from facerec.training.tracker import RunDescription, RunStatus
+from facerec.training.tracker import ModelDescription, RunDescription, RunStatus
 
 __all__ = ["NullTracker"]
 
@@ -25,6 +25,12 @@ class NullTracker:
         """Do nothing."""
 
     def log_file(self, path: Path, *, folder: str = "") -> None:
+        """Do nothing."""
+
+    def log_image(self, path: Path, *, key: str, step: int) -> None:
+        """Do nothing."""
+
+    def log_model(self, model: ModelDescription) -> None:
         """Do nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

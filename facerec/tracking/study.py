@@ -13,7 +13,7 @@ from facerec.tracking.build import build_tracker
 from facerec.tracking.process import REASON_TAG
 from facerec.tracking.store import connect, resolve_tracking_uri
 from facerec.tracking.store import reason as reason_of
-from facerec.training.tracker import RunDescription, RunStatus, Tracker
+from facerec.training.tracker import ModelDescription, RunDescription, RunStatus, Tracker
 
 __all__ = ["StudyRun"]
 
@@ -145,6 +145,14 @@ class _TrialTracker:
         """Keep a file, unless it lies in a folder that trials leave out."""
         if folder.split("/")[0] not in self._left_out:
             self._inner.log_file(path, folder=folder)
+
+    def log_image(self, path: Path, *, key: str, step: int) -> None:
+        """Keep a picture of a step, where the trial keeps pictures."""
+        if "pictures" not in self._left_out:
+            self._inner.log_image(path, key=key, step=step)
+
+    def log_model(self, model: ModelDescription) -> None:
+        """Do nothing: trials keep no weights."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""

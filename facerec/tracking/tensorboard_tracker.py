@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facerec.errors import ConfigError
-from facerec.training.tracker import RunDescription, RunStatus
+from facerec.training.tracker import ModelDescription, RunDescription, RunStatus
 
 __all__ = ["TensorBoardTracker"]
 
@@ -55,6 +57,18 @@ class TensorBoardTracker:
 
     def log_file(self, path: Path, *, folder: str = "") -> None:
         """Do nothing: an event file holds no files."""
+
+    def log_image(self, path: Path, *, key: str, step: int) -> None:
+        """Record a picture."""
+        from PIL import Image
+
+        if self._writer is not None:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self._attempt(lambda: self._writer.add_image(key, pixels, step, dataformats="HWC"))
+
+    def log_model(self, model: ModelDescription) -> None:
+        """Do nothing: an event file holds no models."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags as text."""
