@@ -79,12 +79,6 @@ class Tracker(Protocol):
     def log_model(self, model: ModelDescription) -> None:
         """Keep a model as what the run has made."""
 
-    def log_image(self, path: Path, *, key: str, step: int) -> None:
-        """Keep a PNG as the picture ``key`` of a step, to be leafed through beside those of other steps and runs."""
-
-    def log_model(self, model: ModelDescription) -> None:
-        """Keep a model as what the run has made."""
-
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
 
