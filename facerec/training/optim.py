@@ -33,8 +33,8 @@ def parameter_groups(parts: Iterable[tuple[str, nn.Module]], config: TrainingCon
 def build_optimizer(
     groups: list[dict[str, Any]], config: TrainingConfig, *, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The optimiser that the configuration names; fused on CUDA, where one kernel updates all weights of a group."""
-    fused = device.type == "cuda"
+    """The optimiser that the configuration names; fused, so that every weight is read and written once."""
+    fused = device.type in ("cuda", "cpu")
     if config.optimizer == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
