@@ -11,7 +11,7 @@ PYTEST := python -m pytest -n auto --dist loadgroup
 CONFIG ?= configs/demo.yaml
 MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 
-.PHONY: demo test test-slow test-mxnet test-lowest lint env
+.PHONY: detector demo test test-slow test-mxnet test-lowest lint env
 .DELETE_ON_ERROR:
 
 env: $(VENV)/installed
@@ -55,3 +55,7 @@ $(LOWEST_VENV)/installed: pyproject.toml $(VENV)/installed
 
 test-lowest: $(LOWEST_VENV)/installed
 	$(LOWEST_VENV)/bin/$(PYTEST)
+
+# The face detector of facerec data align. Its metadata asks for a torch of 2024; it runs with current ones.
+detector: env
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps facenet-pytorch==2.6.0
