@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from facerec.data.pack import FacePack
     from facerec.data.packing.combine import Written
     from facerec.data.pairs import PairSet
-    from facerec.evaluation.leakage import SharedIdentity
+    from facerec.evaluation.leakage import Leakage, SharedIdentity
 
 _SHOWN = 20
+_TRUSTED_RATE = 0.001
 
 
 @click.command()
@@ -68,19 +69,19 @@ def dedupe(
             pair_images=pairs.images if pairs else (),
             progress=lambda done, total: progress("comparing bytes", done, total),
         )
-        shared: list[SharedIdentity] = []
+        leakage: Leakage | None = None
         if pairs is not None and model:
-            shared = _find_shared(pack, pairs, model, device, threshold, images_per_identity, progress)
+            leakage = _find_shared(pack, pairs, model, device, threshold, images_per_identity, progress)
         written = None
         if output is not None:
-            removals = [*found.removals, *_removals(shared)]
+            removals = [*found.removals, *_removals(leakage.shared if leakage else [])]
             written = write_without(
                 pack, output, removals, progress=lambda done, total: progress("writing", done, total)
             )
     if as_json:
-        echo_json(_facts(found, shared, written))
+        echo_json(_facts(found, leakage, written))
     else:
-        _show(found, shared, written, compared=model != "")
+        _show(found, leakage, written)
 
 
 def _find_shared(
@@ -91,7 +92,7 @@ def _find_shared(
     threshold: float,
     images_per_identity: int,
     progress: NamedProgress,
-) -> list[SharedIdentity]:
+) -> Leakage:
     from facerec.evaluation.leakage import find_shared_identities
     from facerec.models.device import resolve_device
     from facerec.models.weights import load_backbone
@@ -121,7 +122,7 @@ def _removals(shared: list[SharedIdentity]) -> list[Any]:
     ]
 
 
-def _facts(found: Duplicates, shared: list[SharedIdentity], written: Written | None) -> dict[str, Any]:
+def _facts(found: Duplicates, leakage: Leakage | None, written: Written | None) -> dict[str, Any]:
     return {
         "images": found.num_images,
         "equal_within_identities": found.within,
@@ -135,8 +136,9 @@ def _facts(found: Duplicates, shared: list[SharedIdentity], written: Written | N
                 "pair_image": one.pair_image,
                 "images": len(one.keys),
             }
-            for one in shared
+            for one in (leakage.shared if leakage else [])
         ],
+        "impostor_rate_at_threshold": leakage.impostor_rate if leakage else None,
         "written": None
         if written is None
         else {
@@ -147,7 +149,7 @@ def _facts(found: Duplicates, shared: list[SharedIdentity], written: Written | N
     }
 
 
-def _show(found: Duplicates, shared: list[SharedIdentity], written: Written | None, *, compared: bool) -> None:
+def _show(found: Duplicates, leakage: Leakage | None, written: Written | None) -> None:
     click.echo(f"{found.num_images:,} images")
     for groups, what in ((found.within, "within one identity"), (found.between, "under different identities")):
         click.echo(f"  {len(groups):,} images occur more than once {what}")
@@ -157,11 +159,20 @@ def _show(found: Duplicates, shared: list[SharedIdentity], written: Written | No
             click.echo(f"    … and {len(groups) - _SHOWN:,} more; --json lists all")
     if found.in_pairs:
         click.echo(f"  {len(found.in_pairs):,} images are in the pair set as well, byte for byte")
-    if compared:
-        click.echo(f"  {len(shared):,} identities look like people of the pair set")
-        for one in shared[:_SHOWN]:
-            click.echo(f"    {one.label} ({one.name}): cosine {one.similarity:.3f} with image {one.pair_image}")
-        if len(shared) > _SHOWN:
-            click.echo(f"    … and {len(shared) - _SHOWN:,} more; --json lists all")
+    if leakage is not None:
+        _show_shared(leakage)
     if written is not None:
         click.echo(f"{written.folder}: {written.num_images:,} images of {written.num_identities:,} identities")
+
+
+def _show_shared(leakage: Leakage) -> None:
+    click.echo(f"  {len(leakage.shared):,} identities look like people of the pair set")
+    for one in leakage.shared[:_SHOWN]:
+        click.echo(f"    {one.label} ({one.name}): cosine {one.similarity:.3f} with image {one.pair_image}")
+    if len(leakage.shared) > _SHOWN:
+        click.echo(f"    … and {len(leakage.shared) - _SHOWN:,} more; --json lists all")
+    if leakage.impostor_rate > _TRUSTED_RATE:
+        click.echo(
+            f"  {100 * leakage.impostor_rate:.1f} % of the set's own impostor pairs reach this threshold, so many of "
+            "these are other people; raise --threshold, or use a stronger model"
+        )

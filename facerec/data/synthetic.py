@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facerec.data.packing.pack_writer import PackWriter
+from facerec.data.packing.work_folder import full_disk_explained
 from facerec.data.pair_lists import draw_pairs
 from facerec.data.pairs import write_pairs
 from facerec.data.parallel import count_workers, ordered_map
@@ -88,7 +89,7 @@ def write_synthetic_pack(
     total = num_identities * images_per_identity
     style = partial(_draw_task, side=side, seed=seed, quality=quality)
     processes = count_workers(workers, num_items=total)
-    with atomic_folder(out) as folder:
+    with full_disk_explained(out), atomic_folder(out) as folder:
         with PackWriter(folder) as writer:
             tasks = _tasks(num_identities, images_per_identity)
             for task, images in zip(tasks, ordered_map(style, tasks, workers=processes), strict=True):

@@ -20,7 +20,7 @@ from facerec.data.pairs import PairSet
 from facerec.errors import UsageError
 from facerec.evaluation.embed import Embeddings, embed_images
 
-__all__ = ["SharedIdentity", "find_shared_identities"]
+__all__ = ["Leakage", "SharedIdentity", "find_shared_identities"]
 
 _IMAGES_AT_A_TIME = 4096
 Progress = Callable[[int, int], None]
@@ -41,6 +41,16 @@ class SharedIdentity:
     """All images of the identity."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """What a pack and a pair set share, as far as a model can tell."""
+
+    shared: list[SharedIdentity]
+    """Most similar first."""
+    impostor_rate: float
+    """The share of the set's impostor pairs that reach the threshold; far from 0 the findings are no findings."""
+
+
 def find_shared_identities(
     pack: FacePack,
     pairs: PairSet,
@@ -52,8 +62,8 @@ def find_shared_identities(
     images_per_identity: int = 4,
     batch_size: int = 128,
     progress: Progress | None = None,
-) -> list[SharedIdentity]:
-    """Identities whose mean embedding has a cosine of ``threshold`` or more with an image of the pair set.
+) -> Leakage:
+    """Find identities whose mean embedding has a cosine of ``threshold`` or more with an image of the pair set.
 
     Args:
         pack: The training pack.
@@ -65,9 +75,6 @@ def find_shared_identities(
         images_per_identity: How many images, spread over those of the identity, make its mean.
         batch_size: Images in a batch.
         progress: Told of the identities that are done.
-
-    Returns:
-        Most similar first.
 
     Raises:
         UsageError: the threshold is no cosine, or there are no images to take.
@@ -102,7 +109,15 @@ def find_shared_identities(
         done += len(group)
         if progress is not None:
             progress(done, len(identities))
-    return sorted(shared, key=lambda one: (-one.similarity, one.label))
+    shared.sort(key=lambda one: (-one.similarity, one.label))
+    return Leakage(shared, _impostor_rate(pairs, targets_MD, list(distinct), threshold))
+
+
+def _impostor_rate(pairs: PairSet, targets_MD: _Rows, images: Sequence[bytes], threshold: float) -> float:
+    rows = {image: row for row, image in enumerate(images)}
+    places = np.array([rows[image] for image in pairs.images]).reshape(-1, 2)[~pairs.issame]
+    cosines = (targets_MD[places[:, 0]] * targets_MD[places[:, 1]]).sum(axis=1)
+    return float((cosines >= threshold).mean()) if len(cosines) else 0.0
 
 
 def _groups(identities: list[Identity], images_per_identity: int) -> list[list[Identity]]:

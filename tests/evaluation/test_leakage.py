@@ -14,7 +14,7 @@ from facerec.data.pack import FacePack
 from facerec.data.pairs import read_pairs, write_pairs
 from facerec.data.record_writer import RecordWriter
 from facerec.errors import UsageError
-from facerec.evaluation.leakage import SharedIdentity, find_shared_identities
+from facerec.evaluation.leakage import Leakage, find_shared_identities
 from tests.packs import draw, encode_png
 
 
@@ -43,7 +43,7 @@ def bin_path(tmp_path: Path) -> Path:
     return tmp_path / "x.bin"
 
 
-def shared(pack: FacePack, bin_path: Path, threshold: float, images_per_identity: int = 2) -> list[SharedIdentity]:
+def compare(pack: FacePack, bin_path: Path, threshold: float, images_per_identity: int = 2) -> Leakage:
     return find_shared_identities(
         pack,
         read_pairs(bin_path),
@@ -56,7 +56,9 @@ def shared(pack: FacePack, bin_path: Path, threshold: float, images_per_identity
 
 
 def test_the_people_of_both_are_found_and_no_others(pack: FacePack, bin_path: Path) -> None:
-    found = shared(pack, bin_path, threshold=0.95)
+    leakage = compare(pack, bin_path, threshold=0.95)
+    found = leakage.shared
+    assert leakage.impostor_rate == 0
     assert {(one.label, one.pair_image) for one in found} == {(3, 2), (5, 5)}
     assert found[0].similarity >= found[1].similarity > 0.95
     assert {one.label: one.keys for one in found}[3] == (15, 16, 17, 18, 19)
@@ -72,11 +74,15 @@ def test_the_similarity_is_the_cosine_with_the_mean_embedding(pack: FacePack, bi
 
     mean = sum(embed(3, key) for key in range(15, 20))
     expected = float(mean @ embed(3, 1000) / np.linalg.norm(mean))
-    found = {one.label: one.similarity for one in shared(pack, bin_path, threshold=0.95, images_per_identity=9)}
+    found = {one.label: one.similarity for one in compare(pack, bin_path, 0.95, images_per_identity=9).shared}
     assert found[3] == pytest.approx(expected, abs=2e-6)
 
 
 def test_a_threshold_that_is_no_cosine_is_refused(pack: FacePack, bin_path: Path) -> None:
     for threshold in (-1.0, 1.5, float("nan")):
         with pytest.raises(UsageError, match="cosine"):
-            shared(pack, bin_path, threshold=threshold)
+            compare(pack, bin_path, threshold=threshold)
+
+
+def test_a_threshold_that_accepts_impostors_is_told(pack: FacePack, bin_path: Path) -> None:
+    assert compare(pack, bin_path, threshold=-0.999).impostor_rate == 1.0
