@@ -112,6 +112,7 @@ class FacePack:
             DataError: where ``faults`` is not given: a record is damaged, holds no image, or has a label that is no
                 class.
         """
+        self.reader.announce(keys)
         broken: dict[int, RecordError] | None = None if faults is None else {}
         batch = self.reader.read_batch(keys, faults=broken)
         labels = batch.labels

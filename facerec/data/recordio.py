@@ -215,12 +215,20 @@ class RecordReader:
                 batch.images.append(b"")
         return batch
 
+    def announce(self, keys: NDArray[np.int64]) -> None:
+        """Let the system fetch records that will be read at once, so that a slow disk works on all of them.
+
+        Costs a microsecond a record where they are in memory already. Unknown keys are passed over.
+        """
+        rows = self.index.rows_of(keys)
+        rows = rows[rows >= 0]
+        self._file.announce(self.offsets[rows], self.index.following_of(rows))
+
     def _plain_heads(self, rows: NDArray[np.int64]) -> PlainHeads:
         words = self._file.words
         known = np.maximum(rows, 0)
         offsets = self.offsets[known]
         if words is None:
-            self._file.announce(offsets, self.index.following_of(known))
             return PlainHeads.none(len(rows))
         return plain_heads(words, offsets, self.index.following_of(known), is_known=rows >= 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import pickle
 import random
 import shutil
@@ -191,6 +192,20 @@ def test_a_batch_names_its_damaged_records_and_gives_the_others(tmp_path: Path, 
             with pytest.raises(RecordError) as alone:
                 reader.read_image(key)
             assert str(alone.value) == str(caught.value)
+
+
+@pytest.mark.parametrize("io", IO)
+def test_announcing_records_asks_for_their_very_spans(
+    tmp_path: Path, io: Literal["mmap", "pread"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, begin, length, advice: spans.append((begin, length)))
+    with RecordReader(write(tmp_path, [bytes(20), bytes(1000), bytes(8)]), io=io) as reader:
+        reader.announce(np.array([1, 77, 0]))
+        reader.announce(np.array([2]))
+    assert spans[:2] == [(28, 1008), (0, 28)]
+    assert spans[2][0] == 1036
+    assert spans[2][1] <= 1 << 20
 
 
 def test_images_of_a_batch_outlive_the_reader(tmp_path: Path) -> None:
