@@ -18,6 +18,7 @@ __all__ = ["DEFAULT_FPIR", "enrol", "find_people", "identification_threshold"]
 DEFAULT_FPIR = 1e-2
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _BATCH = 64
+_ROUNDING = 1e-6
 
 
 def enrol(
@@ -120,10 +121,12 @@ def identification_threshold(
         scores = embeddings_ND[rows] @ templates_PD.T
         scores[np.arange(len(scores)), owners_N[rows]] = -np.inf
         best[rows] = scores.max(axis=1)
-    falling = np.sort(best)[::-1]
-    allowed = int(np.floor(fpir * len(falling) + 1e-9))
-    # Above the first score that is one too many; equal scores are all let in or all kept out.
-    threshold = float(np.nextafter(falling[allowed], np.inf)) if allowed < len(falling) else float(falling[-1])
+    falling = np.sort(best.astype(np.float64))[::-1]
+    # The first score that is one too many must fail, and equal ones with it; halfway to the next one above, so that
+    # rounding in another order of summation changes nothing.
+    barred = falling[int(np.floor(fpir * len(falling) + 1e-9))]
+    above = falling[falling > barred]
+    threshold = float((barred + above[-1]) / 2 if above.size else barred + _ROUNDING)
     hits = int(np.count_nonzero(best >= threshold))
     low, high = clopper_pearson(hits, len(best))
     return threshold, (low, high)

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import requests
+import simplejpeg
 import torch
+from numpy.typing import NDArray
 
 from facerec.config.load import config_from_dict
 from facerec.config.schema import ModelConfig
@@ -26,7 +29,7 @@ from facerec.models.build import build_backbone
 from facerec.serving.weights import weights_as_bytes
 from tests.packs import draw, encode_png
 
-__all__ = ["SIDE", "Served", "face", "serve", "text_of", "write_checkpoint"]
+__all__ = ["SIDE", "Served", "encode_jpeg_text", "face", "serve", "text_of", "write_checkpoint"]
 
 SIDE = 32
 
@@ -63,6 +66,11 @@ def write_checkpoint(
 def face(identity: int, picture: int = 0, *, side: int = SIDE) -> bytes:
     """PNG of a drawn picture."""
     return encode_png(draw(identity, picture, side=side))
+
+
+def encode_jpeg_text(pixels_HWC: NDArray[np.uint8]) -> str:
+    """Base64 of a JPEG."""
+    return text_of(simplejpeg.encode_jpeg(pixels_HWC, quality=90))
 
 
 def text_of(data: bytes) -> str:
