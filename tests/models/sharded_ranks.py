@@ -20,7 +20,7 @@ from facerec.registry import HEADS
 
 CLASSES = 301
 DIM = 12
-BATCH = 8
+BATCH = 12
 STEPS = 2
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 LOSSES = {"plain": LossSettings(), "fused": LossSettings(fused=True, chunk_mib=1)}
@@ -76,33 +76,34 @@ def main(rank: int, world: int, store: str, output: Path) -> None:
         state = loss.head_state()
         assert (state is None) == (rank != 0)
         tensors |= {f"{case}/full.{key}": value.clone() for key, value in (state or {}).items()}
-    tensors |= gradient_factor(part)
-    if world > 2:
-        tensors |= under_ddp(part)
+    tensors |= averaged(part) | replicated(part)
     notes = {"sampled": sampled(part), "errors": errors(rank), "loaded": loaded(rank)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, output / f"{rank}.safetensors")
     (output / f"{rank}.json").write_text(json.dumps(notes))
     dist.destroy_process_group()
 
 
-def gradient_factor(part: slice) -> dict[str, Tensor]:
-    embeddings, labels = joint_batch(0, torch.float64)
-    gradients = []
-    for for_ddp in (False, True):
-        loss = ShardedClassificationLoss(build_head("magface", torch.float64), for_ddp=for_ddp)
-        leaf = embeddings[part].clone().requires_grad_()
-        loss(leaf, labels[part]).loss.backward()
-        gradients.append(leaf.grad)
-    return {"factor": gradients[1] / gradients[0]}
+def replicated(part: slice) -> dict[str, Tensor]:
+    """Every rank with the whole head and its own part of the batch: the logits, and what the heads learn."""
+    results: dict[str, Tensor] = {}
+    for entry in HEADS:
+        head = build_head(entry.name, torch.float64)
+        for step in range(STEPS):
+            embeddings, labels = joint_batch(step, torch.float64)
+            results[f"replicated/{entry.name}/logits{step}"] = head(embeddings[part], labels[part]).detach()
+        results |= {f"replicated/{entry.name}/state.{name}": value for name, value in head.state_dict().items()}
+    return results
 
 
-def under_ddp(part: slice) -> dict[str, Tensor]:
+def averaged(part: slice) -> dict[str, Tensor]:
+    """The gradient of a backbone after the mean over the ranks that DDP takes."""
     torch.manual_seed(3)
-    backbone = nn.parallel.DistributedDataParallel(nn.Linear(DIM, DIM).double())
-    loss = ShardedClassificationLoss(build_head("arcface", torch.float64))
+    backbone = nn.Linear(DIM, DIM).double()
+    loss = ShardedClassificationLoss(build_head("magface", torch.float64))
     embeddings, labels = joint_batch(0, torch.float64)
     loss(backbone(embeddings[part]), labels[part]).loss.backward()
-    return {"ddp": backbone.module.weight.grad}
+    dist.all_reduce(backbone.weight.grad)
+    return {"backbone": backbone.weight.grad / dist.get_world_size()}
 
 
 def sampled(part: slice) -> dict[str, Any]:

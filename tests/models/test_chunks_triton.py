@@ -68,7 +68,10 @@ print("equal")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.parametrize("device", ["interpreter", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize(
+    "device",
+    [pytest.param("interpreter", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.cuda)],
+)
 def test_kernels_give_the_numbers_of_the_torch_version(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from facerec.models.classification import ClassificationLoss
 from facerec.models.shards import Shard
+from facerec.registry import HEADS
 
 _SCRIPT = Path(__file__).with_name("sharded_ranks.py")
 _ROOT = Path(__file__).parents[2]
@@ -30,7 +31,8 @@ def _load_script() -> Any:
 
 
 ranks = _load_script()
-TOLERANCE = {"float64": 1e-9, "float32": 1e-6}
+TOLERANCE = {"float64": 1e-9, "float32": 5e-6}
+"""Relative to the largest entry; float32 sums in another order differ by a few times its rounding."""
 
 
 def run_ranks(world: int, folder: Path) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
@@ -51,7 +53,7 @@ def run_ranks(world: int, folder: Path) -> tuple[list[dict[str, Tensor]], list[d
     return tensors, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param(world, marks=pytest.mark.slow) for world in (2, 3)])
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
@@ -83,22 +85,26 @@ def test_ranks_give_what_one_process_gives_with_the_joint_batch(case: str, resul
     )
 
 
-def test_gradient_of_the_embeddings_makes_up_for_the_mean_that_ddp_takes(results: Any) -> None:
+@pytest.mark.parametrize("name", HEADS.names())
+def test_whole_heads_on_parts_of_the_batch_learn_what_one_learns_from_the_joint_batch(name: str, results: Any) -> None:
     tensors, _ = results
-    for rank in tensors:
-        torch.testing.assert_close(rank["factor"], torch.full_like(rank["factor"], float(len(tensors))))
+    head = ranks.build_head(name, torch.float64)
+    for step in range(ranks.STEPS):
+        parts = torch.cat([rank[f"replicated/{name}/logits{step}"] for rank in tensors])
+        close(parts, head(*ranks.joint_batch(step, torch.float64)).detach(), "float64")
+    for key, value in head.state_dict().items():
+        for rank in tensors:
+            close(rank[f"replicated/{name}/state.{key}"], value, "float64")
 
 
-def test_gradient_of_a_backbone_under_ddp_is_that_of_one_process(results: Any) -> None:
+def test_mean_over_ranks_of_a_backbone_gradient_as_ddp_takes_it_is_that_of_one_process(results: Any) -> None:
     tensors, _ = results
-    if len(tensors) == 2:
-        pytest.skip("four processes check the real DDP, whose import is slow")
     torch.manual_seed(3)
     backbone = nn.Linear(ranks.DIM, ranks.DIM).double()
     embeddings, labels = ranks.joint_batch(0, torch.float64)
-    ClassificationLoss(ranks.build_head("arcface", torch.float64))(backbone(embeddings), labels).loss.backward()
+    ClassificationLoss(ranks.build_head("magface", torch.float64))(backbone(embeddings), labels).loss.backward()
     for rank in tensors:
-        torch.testing.assert_close(rank["ddp"], backbone.weight.grad, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(rank["backbone"], backbone.weight.grad, rtol=1e-9, atol=1e-9)
 
 
 def test_sample_keeps_the_classes_of_the_joint_batch_and_can_be_drawn_again(results: Any) -> None:
