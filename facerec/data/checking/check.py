@@ -90,7 +90,7 @@ def _check_pack(rec_path: Path, *, fast: bool, workers: int, progress: Progress 
     started_s = time.monotonic()
     findings = Findings()
     view = map_file(rec_path)
-    walk = walk_records(view, findings, progress=_step("records", progress))
+    walk = walk_records(view, findings, progress=_step("bytes", progress))
     if not len(view):
         findings.add("length", f"{rec_path.name} is empty")
     indexed = check_index(rec_path.with_suffix(".idx"), walk, size=len(view), findings=findings)
@@ -106,7 +106,7 @@ def _check_pack(rec_path: Path, *, fast: bool, workers: int, progress: Progress 
             image_hw=contents.image_hw,
             workers=workers,
             findings=findings,
-            progress=_step("images", progress),
+            progress=_step("images decoded", progress),
         )
         num_decoded = len(places)
     return CheckReport(
@@ -142,7 +142,7 @@ def _check_pairs(path: Path, *, fast: bool, workers: int, progress: Progress | N
             findings.notes.append(f"{num_same} genuine pairs compare an image with itself")
         if not fast:
             distinct = list(dict.fromkeys(images))
-            faults = dict(decode_images(distinct, workers=workers, progress=_step("images", progress)))
+            faults = dict(decode_images(distinct, workers=workers, progress=_step("images decoded", progress)))
             problems = {distinct[place]: problem for place, problem in faults.items()}
             for number, image in enumerate(images):
                 if image in problems:

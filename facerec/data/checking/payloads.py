@@ -60,14 +60,10 @@ def read_payloads(view: mmap.mmap | bytes, walk: Walk, indexed: Indexed, finding
     count = len(indexed.keys)
     flags, labels = np.zeros(count, dtype=np.int64), np.full((count, 2), np.nan, dtype=np.float32)
     has_image, is_good = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-    words = np.frombuffer(view, dtype="<u4", count=len(view) // 4)
     for begin in range(0, count, _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
         parts = indexed.parts[chunk]
-        lengths = walk.lengths[parts]
-        first_word = (walk.offsets[parts] + PART_HEADER_BYTES) // 4
-        # Words of the payload: number of labels, label, four of two ids, then the labels if there are several.
-        head = words[np.minimum(first_word[:, None] + np.array([0, 1, 6, 7]), len(words) - 1)]
+        lengths, head = walk.lengths[parts], walk.heads[parts]
         needed = HEADER_BYTES + 4 * head[:, 0].astype(np.int64)
         values = head[:, 1:].view(np.float32)
         flags[chunk] = head[:, 0]

@@ -24,6 +24,8 @@ from facerec.errors import MissingPathError
 __all__ = ["Walk", "map_file", "walk_records"]
 
 _CHUNK = 1 << 16
+_HEAD_WORDS = np.array([0, 1, 6, 7])
+"""Places in a payload, in words; between them lie two ids of 64 bits."""
 Progress = Callable[[int, int], None]
 
 
@@ -37,6 +39,8 @@ class Walk:
     """(parts,) continuation flags."""
     lengths: NDArray[np.int64]
     """(parts,) bytes of payload."""
+    heads: NDArray[np.uint32]
+    """(parts, 4) words of the payload: the number of labels, the label, and the first two behind the head."""
     damaged: list[tuple[int, int]]
     """Begin and end of what is no intact record."""
 
@@ -55,7 +59,11 @@ def map_file(path: Path) -> mmap.mmap | bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) if os.fstat(descriptor).st_size else b""
+            if not os.fstat(descriptor).st_size:
+                return b""
+            view = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            view.madvise(mmap.MADV_SEQUENTIAL)
+            return view
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -67,19 +75,55 @@ def walk_records(view: mmap.mmap | bytes, findings: Findings, *, progress: Progr
     size = len(view)
     offsets, words = array("q"), array("L" if array("L").itemsize == 4 else "I")
     damaged: list[tuple[int, int]] = []
+    looker = _Looker(view, findings)
     offset = 0
     while offset < size:
         offset, is_good = _pass_good(view, offset, offsets, words)
         if not is_good:
             offset = _pass_damage(view, offset, offsets, words, damaged, findings)
+        # The last part may still turn out to be damaged.
+        looker.look(offsets, words, len(offsets) - 1)
         if progress is not None:
             progress(offset, size)
-    lrec = np.frombuffer(words, dtype=np.uint32) if len(words) else np.zeros(0, dtype=np.uint32)
-    starts = np.frombuffer(offsets, dtype=np.int64) if len(offsets) else np.zeros(0, dtype=np.int64)
-    walk = Walk(starts, (lrec >> LENGTH_BITS).astype(np.uint8), (lrec & LENGTH_MASK).astype(np.int64), damaged)
+    looker.look(offsets, words, len(offsets))
+    walk = looker.finish(damaged)
     _check_continuation(walk, findings)
-    _check_padding(view, walk, findings)
     return walk
+
+
+class _Looker:
+    """Looks at the payloads of parts that the walk has just passed, while they are in memory: a file is read once."""
+
+    def __init__(self, view: mmap.mmap | bytes, findings: Findings) -> None:
+        self._words = np.frombuffer(view, dtype="<u4", count=len(view) // 4)
+        self._findings = findings
+        self._num_seen = 0
+        self._chunks: list[tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]] = []
+
+    def look(self, offsets: array[int], words: array[int], stop: int) -> None:
+        """Note the heads of the parts up to a place, and padding that is not zero."""
+        if stop <= self._num_seen:
+            return
+        new = slice(self._num_seen, stop)
+        starts, lrec = np.array(offsets[new], dtype=np.int64), np.array(words[new], dtype=np.uint32)
+        self._num_seen = stop
+        first_word = (starts + HEADER_BYTES) // 4
+        heads = self._words[np.minimum(first_word[:, None] + _HEAD_WORDS, len(self._words) - 1)]
+        self._chunks.append((starts, lrec, heads))
+        lengths = (lrec & LENGTH_MASK).astype(np.int64)
+        padded = np.flatnonzero(lengths % 4)
+        last = self._words[first_word[padded] + lengths[padded] // 4]
+        for place in padded[last >> (8 * (lengths[padded] % 4)).astype(np.uint32) != 0].tolist():
+            offset, length = int(starts[place]), int(lengths[place])
+            message = f"record at byte {offset}: its padding is not zero, so its length {length} may be wrong"
+            self._findings.add("padding", message, offset=offset)
+
+    def finish(self, damaged: list[tuple[int, int]]) -> Walk:
+        """Everything that was seen."""
+        empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint32), np.zeros((0, 4), dtype=np.uint32))
+        offsets, lrec, heads = (np.concatenate(column) for column in zip(empty, *self._chunks, strict=True))
+        flags, lengths = (lrec >> LENGTH_BITS).astype(np.uint8), (lrec & LENGTH_MASK).astype(np.int64)
+        return Walk(offsets, flags, lengths, heads, damaged)
 
 
 def _pass_good(view: mmap.mmap | bytes, offset: int, offsets: array[int], words: array[int]) -> tuple[int, bool]:
@@ -167,17 +211,3 @@ def _check_continuation(walk: Walk, findings: Findings) -> None:
     if expects[-1]:
         offset = int(walk.offsets[-1])
         findings.add("continuation", f"record at byte {offset}: the file ends before its last part", offset=offset)
-
-
-def _check_padding(view: mmap.mmap | bytes, walk: Walk, findings: Findings) -> None:
-    words = np.frombuffer(view, dtype="<u4", count=len(view) // 4)
-    padded = np.flatnonzero(walk.lengths % 4)
-    for begin in range(0, len(padded), _CHUNK):
-        places = padded[begin : begin + _CHUNK]
-        lengths = walk.lengths[places]
-        last = words[(walk.offsets[places] + HEADER_BYTES + lengths) // 4]
-        wrong = places[last >> (8 * (lengths % 4)).astype(np.uint32) != 0]
-        for place in wrong.tolist():
-            offset, length = int(walk.offsets[place]), int(walk.lengths[place])
-            message = f"record at byte {offset}: its padding is not zero, so its length {length} may be wrong"
-            findings.add("padding", message, offset=offset)
