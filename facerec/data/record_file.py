@@ -86,6 +86,27 @@ class RecordFile:
             raise RecordFault(f"cannot be read: {error.strerror}") from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def fetch_or_nothing(self, start: int, length: int) -> bytes:
+        """Like `fetch`, but empty where that fails: who needs the bytes fetches them again, and reports."""
+        try:
+            return self.fetch(start, length)
+        except RecordFault:
+            return b""
+
+    def words_at(self, offsets: NDArray[np.int64], count: int) -> NDArray[np.uint32]:
+        """32-bit words from each offset on.
+
+        Shape: ``offsets`` (places,); result (places, count), zeros where there is nothing to read.
+        """
+        words = self.words
+        if words is None or not len(words):
+            rows = [self.fetch_or_nothing(offset, 4 * count).ljust(4 * count, b"\0") for offset in offsets.tolist()]
+            return np.frombuffer(b"".join(rows), dtype="<u4").reshape(-1, count)
+        places = offsets[:, None] // 4 + np.arange(count)
+        # A record starts at a multiple of 4; the index alone can say otherwise.
+        valid = (places < len(words)) & (offsets[:, None] % 4 == 0)
+        return np.where(valid, words[np.minimum(places, len(words) - 1)], np.uint32(0))
+
     def announce(self, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
         """Let the system fetch several spans at the same time, before they are read one by one."""
         if self._descriptor < 0 or not hasattr(os, "posix_fadvise"):

@@ -8,7 +8,6 @@ Source: dmlc-core ``src/recordio.cc``.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from facerec.data.image_record import ImageRecord, build_image_record, parse_image_record, unpack_image_head
 from facerec.data.index import RecordIndex, open_index
 from facerec.data.record_batch import ImageBatch, PlainHeads, plain_heads
+from facerec.data.record_check import check_index, record_error
 from facerec.data.record_file import RecordFile
 from facerec.data.record_parts import (
     HEADER_BYTES,
@@ -35,9 +35,6 @@ from facerec.errors import RecordError
 
 __all__ = ["ImageBatch", "ImageRecord", "RecordReader", "RecordWriter", "build_image_record", "parse_image_record"]
 
-_log = logging.getLogger(__name__)
-
-_SAMPLED_PLACES = 16
 _LONGEST_SINGLE_READ = 1 << 20
 """Bytes that one ``pread`` asks for before the length of the record is known."""
 _IMAGE_HEAD_BYTES = 32
@@ -78,7 +75,7 @@ class RecordReader:
         try:
             self._take_index(open_index(self.idx_path))
             if check:
-                self._check_index()
+                check_index(self._file, self.index, idx_path=self.idx_path)
         except BaseException:
             self.close()
             raise
@@ -244,7 +241,7 @@ class RecordReader:
         extent = self._offset_at[position + 1] - offset if self._extent_at is None else self._extent_at[position]
         content, start = self._map, offset
         if content is None:
-            content, start = self._read_ahead(offset, min(extent, _LONGEST_SINGLE_READ)), 0
+            content, start = self._file.fetch_or_nothing(offset, min(extent, _LONGEST_SINGLE_READ)), 0
         # A whole record that ends where the next one starts; everything else takes the slow way.
         begin, end = start + HEADER_BYTES, start + extent
         if begin <= end <= len(content):
@@ -276,56 +273,7 @@ class RecordReader:
 
         Shape: ``offsets`` (records,); result (records, count), zeros where there is nothing to read.
         """
-        words = self._file.words
-        if words is None:
-            rows = [self._read_ahead(offset, 4 * count).ljust(4 * count, b"\0") for offset in offsets.tolist()]
-            return np.frombuffer(b"".join(rows), dtype="<u4").reshape(-1, count)
-        places = offsets[:, None] // 4 + np.arange(count)
-        # A record starts at a multiple of 4; the index alone can say otherwise.
-        valid = (places < len(words)) & (offsets[:, None] % 4 == 0)
-        return np.where(valid, words[np.minimum(places, len(words) - 1)], np.uint32(0))
-
-    def _read_ahead(self, start: int, length: int) -> bytes:
-        """Like `RecordFile.fetch`, but empty where that fails: who needs the bytes reads them again, and reports."""
-        try:
-            return self._file.fetch(start, length)
-        except RecordFault:
-            return b""
-
-    def _check_index(self) -> None:
-        """Whether records start where the index says, at its ends and at some places between."""
-        self._check_end()
-        places = np.unique(np.linspace(0, len(self) - 1, _SAMPLED_PLACES).astype(np.int64))
-        # Any file has a record at its first byte.
-        places = places[self.offsets[places] > 0]
-        wrong = places[self.first_words(self.offsets[places], 1)[:, 0] != MAGIC]
-        # Single damaged records are reported when they are read.
-        if len(wrong) and 2 * len(wrong) >= len(places):
-            raise self._error(int(wrong[0]), f"does not start there: {self.idx_path} belongs to another file")
-
-    def _check_end(self) -> None:
-        """Whether the file goes as far as the index; a single record that it lacks is told, and read as damaged."""
-        last = self.index.last_position
-        if self._offset_at[last] + HEADER_BYTES <= self.size:
-            cut_off = self._cut_off(last)
-        else:
-            past = np.flatnonzero(self.offsets + HEADER_BYTES > self.size)
-            cut_off = f"lies past the end of the file ({self.size} bytes): the file is truncated"
-            # One line of the index may be wrong, or the file end between two records; more is no small damage.
-            before = int(np.where(self.offsets + HEADER_BYTES > self.size, -1, self.offsets).argmax())
-            if len(past) > 1 or len(self) == 1 or self._cut_off(before):
-                raise self._error(last, f"{cut_off}, or {self.idx_path} belongs to another file")
-        if cut_off:
-            _log.warning("%s; the records before it are there", self._error(last, cut_off))
-
-    def _cut_off(self, position: int) -> str:
-        """How the file ends inside a record, as the second half of a sentence; empty where it does not."""
-        try:
-            find_parts(self._file.fetch, self._offset_at[position], limit=self.size, size=self.size)
-        except RecordFault as fault:
-            return str(fault) if fault.is_cut_off else ""
-        return ""
+        return self._file.words_at(offsets, count)
 
     def _error(self, position: int, problem: str) -> RecordError:
-        key, offset = self.index.key_at(position), self._offset_at[position]
-        return RecordError(f"{self.rec_path}: record {key} at byte {offset} {problem}", key=key, offset=offset)
+        return record_error(self.rec_path, self.index, position, problem)
