@@ -1,0 +1,105 @@
+"""`facerec register`: arguments, and what people are told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from facerec.cli.register import register
+from facerec.errors import UsageError
+from facerec.serving import register as register_module
+from facerec.serving.gate import SetComparison
+from facerec.serving.register import Decision, Registration
+
+COMPARISON = SetComparison(
+    pair_set="lfw",
+    sha256="ab" * 32,
+    pairs=6000,
+    accuracy_new=0.99,
+    accuracy_present=0.995,
+    only_new_right=10,
+    only_present_right=40,
+    accuracy_p_value=2e-5,
+    far=1e-2,
+    tar_difference=-0.01,
+    tar_interval=(-0.02, -0.005),
+)
+
+
+def registration(gate: Any, **changes: Any) -> Registration:
+    values: dict[str, Any] = {
+        "name": "faces",
+        "version": 3,
+        "uri": "models:/faces/3",
+        "alias": "champion" if gate in ("first", "passed", "forced") else None,
+        "present_version": 2,
+        "pair_sets": ("lfw",),
+        "thresholds": {"0.001": 0.3},
+        "decision": Decision(gate=gate, reasons=tuple(COMPARISON.reasons), comparisons=(COMPARISON,)),
+    }
+    return Registration(**{**values, **changes})
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []
+
+    def record(model: str, **arguments: Any) -> Registration:
+        seen.append({"model": model, **arguments})
+        return registration("forced" if arguments["force"] else "failed")
+
+    monkeypatch.setattr(register_module, "register", record)
+    return seen
+
+
+def test_everything_is_handed_on(calls: list[dict[str, Any]]) -> None:
+    outcome = CliRunner().invoke(
+        register,
+        [
+            *["--run", "abc", "--name", "faces", "--alias", "next", "--bin", "a.bin", "--bin", "b.bin", "--force"],
+            *["--gallery", "g", "--runtime", "onnx", "--data-license", "CC0", "--device", "cpu", "--config", "c.yaml"],
+        ],
+        catch_exceptions=False,
+    )
+    assert outcome.exit_code == 0
+    assert calls == [
+        {
+            "model": "runs:/abc",
+            "name": "faces",
+            "alias": "next",
+            "config_path": "c.yaml",
+            "bins": ["a.bin", "b.bin"],
+            "gallery": "g",
+            "runtime": "onnx",
+            "data_license": "CC0",
+            "force": True,
+            "device": "cpu",
+        }
+    ]
+    assert "because --force asked for it" in outcome.stdout
+
+
+def test_a_model_that_is_held_back_is_told_why_and_exits_with_1(calls: list[dict[str, Any]]) -> None:
+    outcome = CliRunner().invoke(register, ["--checkpoint", "c", "--name", "faces", "--alias", ""])
+    assert outcome.exit_code == 1
+    assert calls[0]["alias"] is None
+    assert "worse: on lfw it decides 40 pairs wrongly" in outcome.stdout
+    assert "worse: on lfw its TAR at FAR 1e-2 is lower by 0.0100 (95 %: 0.0050 to 0.0200)" in outcome.stdout
+    assert "version 2 keeps the alias" in outcome.stdout
+
+
+def test_json_is_one_object(calls: list[dict[str, Any]]) -> None:
+    outcome = CliRunner().invoke(register, ["--checkpoint", "c", "--name", "faces", "--json"])
+    assert outcome.exit_code == 1
+    values = json.loads(outcome.stdout)
+    assert values["decision"]["gate"] == "failed"
+    assert values["uri"] == "models:/faces/3"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--run", "a", "--checkpoint", "b"]])
+def test_exactly_one_source_must_be_given(arguments: list[str]) -> None:
+    with pytest.raises(UsageError, match="either --run RUN or --checkpoint PATH"):
+        CliRunner().invoke(register, [*arguments, "--name", "x"], catch_exceptions=False)
