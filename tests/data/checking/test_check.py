@@ -202,6 +202,49 @@ def test_hundreds_of_random_damages_are_reported_and_never_crash(intact: Path, t
     assert not missed
 
 
+def damage_at_random(good: bytes, index: str, random: np.random.Generator) -> tuple[bytes, str]:
+    """A record file and an index of which one is damaged in a way that no reader can miss."""
+    lines = index.splitlines()
+    place = int(random.integers(len(lines)))
+    start = int(lines[place].split("\t")[1])
+    length = int.from_bytes(good[start + 4 : start + 8], "little")
+    content = bytearray(good)
+    kind = int(random.integers(7))
+    if kind == 0:
+        content[start + int(random.integers(4))] ^= 1 << int(random.integers(8))
+    elif kind == 1:
+        content[start + 7] ^= 0x20 << int(random.integers(3))
+    elif kind == 2:
+        # Another length whose padding ends elsewhere.
+        new = int(random.integers(1 << 29))
+        new += 4 * ((new + 3) // 4 == (length + 3) // 4)
+        content[start + 4 : start + 8] = new.to_bytes(4, "little")
+    elif kind == 3 and length % 4:
+        content[start + 8 + length + int(random.integers(-length % 4))] = int(random.integers(1, 256))
+    elif kind == 4:
+        return good[: int(random.integers(len(good)))], index
+    elif kind == 5:
+        del lines[place]
+    else:
+        lines[place] = f"{lines[place].split(chr(9))[0]}\t{start + int(random.integers(1, 9999))}"
+    return bytes(content), "\n".join(lines) + "\n"
+
+
+@pytest.mark.slow
+def test_two_thousand_damages_are_all_found(intact: Path, tmp_path: Path) -> None:
+    pack = Path(shutil.copytree(intact, tmp_path / "pack"))
+    good, index = (pack / "train.rec").read_bytes(), (pack / "train.idx").read_text()
+    random = np.random.default_rng(11)
+    for case in range(2000):
+        content, lines = damage_at_random(good, index, random)
+        (pack / "train.rec").write_bytes(content)
+        (pack / "train.idx").write_text(lines)
+        report = check(pack)
+        assert not report.is_intact, case
+        places = [finding for finding in report.findings.kept if finding.offset is not None or finding.key is not None]
+        assert places or not content, (case, report.findings.kept)
+
+
 def test_damaged_bytes_anywhere_never_crash(intact: Path, tmp_path: Path) -> None:
     pack = Path(shutil.copytree(intact, tmp_path / "pack"))
     good = (pack / "train.rec").read_bytes()
