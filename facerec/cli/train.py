@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="Learn N batches by heart, to see that the set-up can learn at all; writes nothing, fails if it cannot.",
 )
+@click.option(
+    "--register-as",
+    metavar="NAME",
+    default="",
+    help="Afterwards register the best checkpoint under this name, as `facerec register` does.",
+)
 @debug_option
 def train(
     config_path: str | None,
@@ -58,6 +64,7 @@ def train(
     nproc: int,
     dry_run: bool,
     overfit: int | None,
+    register_as: str,
 ) -> None:
     """Train a model and verify it while it trains.
 
@@ -68,6 +75,12 @@ def train(
 
     if dry_run and overfit:
         raise click.UsageError("--dry-run and --overfit exclude each other")
+    if register_as and (dry_run or overfit):
+        raise click.UsageError("--dry-run and --overfit leave nothing to register; leave --register-as out")
+    if register_as:
+        from facerec.serving.versions import check_name
+
+        check_name(register_as)
     if nproc > 1 and (dry_run or overfit):
         raise click.UsageError("--dry-run and --overfit run in one process; leave --nproc out")
     if bool(config_path) == bool(from_trial):
@@ -82,7 +95,9 @@ def train(
     else:
         config = load_config(config_path or "", texts)
     if nproc > 1:
-        _start_processes(config_path or "", overrides, device=device, resume=resume, processes=nproc)
+        arguments = ["train", "--config", config_path or "", "--device", device, f"--resume={resume}"]
+        arguments += ["--register-as", register_as]
+        _start_processes(arguments, overrides, processes=nproc)
     elif dry_run:
         from facerec.training.dry_run import describe_plan
 
@@ -94,10 +109,10 @@ def train(
         click.echo(verdict.sentence)
         click.get_current_context().exit(0 if verdict.has_learnt else 1)
     else:
-        _train(config)
+        _train(config, register_as=register_as)
 
 
-def _train(config: Config) -> None:
+def _train(config: Config, *, register_as: str) -> None:
     from facerec.tracking.build import build_tracker
     from facerec.training.distributed import is_first_process
     from facerec.training.loop import train as run_training
@@ -115,12 +130,18 @@ def _train(config: Config) -> None:
     result = run_training(config, tracker=tracker, before_finish=keep)
     if is_first_process():
         click.echo(describe_summary(read_summary(result.run_folder)))
+        if register_as:
+            from facerec.cli.register import describe
+            from facerec.serving.register import register
+
+            registration = register(str(result.run_folder), name=register_as, device=config.device)
+            click.echo(describe(registration))
+            click.get_current_context().exit(1 if registration.decision.gate == "failed" else 0)
 
 
-def _start_processes(config_path: str, overrides: tuple[str, ...], *, device: str, resume: str, processes: int) -> None:
+def _start_processes(arguments: list[str], overrides: tuple[str, ...], *, processes: int) -> None:
     from facerec.training.launch import launch
 
-    arguments = ["train", "--config", config_path, "--device", device, f"--resume={resume}"]
     for text in overrides:
         arguments += ["--set", text]
     click.get_current_context().exit(launch(arguments, processes=processes))

@@ -52,8 +52,10 @@ def appraise(loaded: LoadedBackbone, *, bins: Sequence[str] = (), runtime: str =
 
 
 def verify(loaded: LoadedBackbone, pair_sets: Sequence[PairSet]) -> list[PairResult]:
-    """Verify a model as its configuration says."""
+    """Verify a model as its configuration says; without pair sets there are no results."""
     config = loaded.config
+    if not pair_sets:
+        return []
     return evaluate_suite(
         loaded.backbone,
         pair_sets,

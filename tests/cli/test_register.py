@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from facerec.cli.register import register
+from facerec.cli.train import train
+from facerec.config.load import dump_yaml
 from facerec.errors import UsageError
 from facerec.serving import register as register_module
 from facerec.serving.gate import SetComparison
 from facerec.serving.register import Decision, Registration
+from tests.packs import write_pack, write_pair_set
+from tests.training.conftest import make_config
 
 COMPARISON = SetComparison(
     pair_set="lfw",
@@ -103,3 +108,35 @@ def test_json_is_one_object(calls: list[dict[str, Any]]) -> None:
 def test_exactly_one_source_must_be_given(arguments: list[str]) -> None:
     with pytest.raises(UsageError, match="either --run RUN or --checkpoint PATH"):
         CliRunner().invoke(register, [*arguments, "--name", "x"], catch_exceptions=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*AnyType:UserWarning")
+def test_a_training_registers_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = write_pack(tmp_path / "pack")
+    write_pair_set(pack / "people.bin")
+    make = make_config.__wrapped__(pack, tmp_path)
+    (tmp_path / "config.yaml").write_text(dump_yaml(make(training__epochs=1, logging__mlflow=False)))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'm.db'}")
+    monkeypatch.chdir(tmp_path)
+    outcome = CliRunner().invoke(
+        train, ["--config", "config.yaml", "--register-as", "faces", "--device", "cpu"], catch_exceptions=False
+    )
+    assert outcome.exit_code == 0
+    assert "registered models:/faces/1" in outcome.stdout
+    assert "models:/faces@champion is now this version" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["--dry-run"], "leave --register-as out"), (["--overfit", "2"], "leave --register-as out")],
+)
+def test_nothing_to_register_is_told_before_anything_starts(arguments: list[str], sentence: str) -> None:
+    outcome = CliRunner().invoke(train, ["--config", "x.yaml", "--register-as", "faces", *arguments])
+    assert outcome.exit_code == 2
+    assert sentence in outcome.stderr
+
+
+def test_a_name_that_cannot_be_registered_stops_the_training_before_it_starts() -> None:
+    with pytest.raises(UsageError, match="cannot be a name in the registry"):
+        CliRunner().invoke(train, ["--config", "x.yaml", "--register-as", "a/b"], catch_exceptions=False)
