@@ -28,6 +28,8 @@ __all__ = ["REPORT_FILE", "AlignOptions", "Aligned", "align_folder"]
 REPORT_FILE = "report.tsv"
 _HEADING = "path\tresult\tfaces\tface_pixels\tsharpness\tresidual\treason"
 _PHOTOS_PER_TASK = 8
+_FEW_PHOTOS_FACTOR = 4
+"""Aligning a photograph takes longer than packing an image, so that processes are worth while earlier."""
 Progress = Callable[[int, int], None]
 
 
@@ -101,37 +103,53 @@ def align_folder(
     else:
         check_detector()
     # One process feeds a GPU; more of them would each load the detector into its memory.
-    processes = 0 if options.device != "cpu" and landmarks is None else count_workers(workers)
-    rejected: dict[str, int] = {}
-    lines = [_HEADING]
-    num_aligned = 0
+    on_gpu = options.device != "cpu" and landmarks is None
+    processes = 0 if on_gpu else count_workers(workers, num_items=_FEW_PHOTOS_FACTOR * source.num_images)
     with folder_of_many_files(out) as folder:
+        report = _Report(folder)
         for done, (relative, result) in enumerate(_results(source, landmarks, options, processes), start=1):
-            if result.face:
-                path = folder / _name_of_face(relative)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(result.face)
-                num_aligned += 1
-            else:
-                kind = result.reason.partition(":")[0]
-                rejected[kind] = rejected.get(kind, 0) + 1
-            lines.append(_report_line(relative, result))
+            report.add(relative, result)
             if progress is not None:
                 progress(done, source.num_images)
         for row in source.rejected:
-            rejected["unusable"] = rejected.get("unusable", 0) + 1
-            lines.append(_report_line(row.path, _rejected(f"unusable: {row.reason}")))
-        report = "\n".join(lines) + "\n"
-        (folder / REPORT_FILE).write_text(report, encoding="utf-8", errors="surrogateescape")
-        if not num_aligned:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in rejected.items())
+            report.add(row.path, _rejected(f"unusable: {row.reason}"))
+        report.write()
+        if not report.num_aligned:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in report.rejected.items())
             raise DataError(f"no face of {source_path} is left ({kinds}); see facerec data align --help for the limits")
     return Aligned(
         folder=out,
         num_photos=source.num_images + len(source.rejected),
-        num_aligned=num_aligned,
-        rejected=rejected,
+        num_aligned=report.num_aligned,
+        rejected=report.rejected,
     )
+
+
+class _Report:
+    """Writes faces into a folder and notes what became of every photograph."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines = [_HEADING]
+        self.num_aligned = 0
+        self.rejected: dict[str, int] = {}
+
+    def add(self, relative: str, result: _Result) -> None:
+        """Write the face of one photograph, or note why there is none."""
+        if result.face:
+            path = self._folder / _name_of_face(relative)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(result.face)
+            self.num_aligned += 1
+        else:
+            kind = result.reason.partition(":")[0]
+            self.rejected[kind] = self.rejected.get(kind, 0) + 1
+        self._lines.append(_report_line(relative, result))
+
+    def write(self) -> None:
+        """Write ``report.tsv``."""
+        content = "\n".join(self._lines) + "\n"
+        (self._folder / REPORT_FILE).write_text(content, encoding="utf-8", errors="surrogateescape")
 
 
 def _results(
