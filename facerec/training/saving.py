@@ -140,7 +140,7 @@ def _restore_average(session: Session, checkpoint: Path, *, is_saved: bool) -> N
 
 def _restore_ranks(session: Session, state: SavedState) -> None:
     world = session.world
-    saved = [{"rng": state.rng, "epoch_sums": state.epoch_sums}, *state.ranks]
+    saved: list[dict[str, Any]] = [{"rng": state.rng, "epoch_sums": state.epoch_sums}, *state.ranks]
     if state.world_size == world.size:
         restore_rng(saved[world.rank]["rng"])
         session.epoch_means.restore(saved[world.rank]["epoch_sums"])
