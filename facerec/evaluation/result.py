@@ -15,7 +15,7 @@ from facerec.evaluation.names import FAR_TARGETS, MEAN, averaged, metric_key, ta
 from facerec.metrics.bootstrap import identity_clusters
 from facerec.metrics.protocols import FoldVal, exact_kfold_accuracy, fold_of_pairs, kfold_accuracy, val_at_far
 from facerec.metrics.roc import OperatingPoint, auc, eer, roc_curve, tar_at_far
-from facerec.metrics.similarity import cosines, d_prime, normalise, norms, squared_distances
+from facerec.metrics.similarity import compare_pairs, d_prime, normalise, norms
 
 __all__ = ["VAL_FAR", "PairResult", "judge_pairs", "metric_values", "score_pairs"]
 
@@ -97,18 +97,20 @@ def score_pairs(
     """
     try:
         versions = [embeddings.original] if embeddings.flipped is None else [embeddings.original, embeddings.flipped]
-        used = np.bincount(pair_index.ravel(), minlength=len(embeddings.original))
-        chosen = np.flatnonzero(used)
-        rows = np.searchsorted(chosen, pair_index)
-        versions = [version[chosen] for version in versions]
+        uses = np.bincount(pair_index.ravel(), minlength=len(embeddings.original))
+        rows = pair_index
+        if not uses.all():
+            chosen = np.flatnonzero(uses)
+            rows = np.searchsorted(chosen, pair_index)
+            versions, uses = [version[chosen] for version in versions], uses[chosen]
         # Norms count once for each use of an image, as where the set stores an image once for each of its pairs.
-        xnorm = float(np.mean([np.average(norms(version), weights=used[chosen]) for version in versions]))
-        normalised = normalise(np.sum([version.astype(np.float64) for version in versions], axis=0))
-        first, second = normalised[rows[:, 0]], normalised[rows[:, 1]]
+        xnorm = float(np.mean([np.average(norms(version), weights=uses) for version in versions]))
+        normalised = normalise(versions[0] if len(versions) == 1 else np.add(*versions, dtype=np.float64))
+        scores, distances = compare_pairs(normalised, rows)
         people = identity_clusters(pair_index, issame) if identity is None else identity[pair_index]
         return judge_pairs(
-            cosines(first, second),
-            squared_distances(first, second),
+            scores,
+            distances,
             issame=np.asarray(issame, dtype=np.bool_),
             people=people.astype(np.int64),
             identities_known=identity is not None,

@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from facerec.errors import MetricError
 from facerec.metrics.checks import FloatArray, check_pairs
 
-__all__ = ["cosines", "d_prime", "normalise", "norms", "squared_distances"]
+__all__ = ["compare_pairs", "cosines", "d_prime", "normalise", "norms", "squared_distances"]
+
+_ROWS = 512
 
 
 def normalise(embeddings: ArrayLike) -> FloatArray:
@@ -49,8 +51,30 @@ def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
     array([4.])
     """
     _check_same_shape(first, second)
-    # Summed as in arcface_torch: another order of summation can move a distance across a threshold.
-    return np.sum(np.square(first - second), axis=1)
+    distances = np.empty(len(first))
+    # A few rows at a time stay in the cache; fresh memory for all of them would cost more than the arithmetic.
+    for start in range(0, len(first), _ROWS):
+        some = slice(start, start + _ROWS)
+        difference = first[some] - second[some]
+        # Summed as in arcface_torch: another order of summation can move a distance across a threshold.
+        distances[some] = np.sum(np.square(difference, out=difference), axis=1)
+    return distances
+
+
+def compare_pairs(embeddings: FloatArray, pair_rows: NDArray[np.integer]) -> tuple[FloatArray, FloatArray]:
+    """`cosines` and `squared_distances` of pairs of rows: (N, D), (P, 2) to (P,) each.
+
+    >>> cosine, distance = compare_pairs(normalise([[1.0, 0.0], [0.0, 2.0]]), np.array([[0, 1], [1, 1]]))
+    >>> cosine, distance
+    (array([0., 1.]), array([2., 0.]))
+    """
+    found = np.empty((2, len(pair_rows)))
+    for start in range(0, len(pair_rows), _ROWS):
+        rows = pair_rows[start : start + _ROWS]
+        first, second = embeddings[rows[:, 0]], embeddings[rows[:, 1]]
+        found[0, start : start + _ROWS] = cosines(first, second)
+        found[1, start : start + _ROWS] = squared_distances(first, second)
+    return found[0], found[1]
 
 
 def norms(embeddings: ArrayLike) -> FloatArray:
@@ -100,9 +124,9 @@ def _check_embeddings(embeddings: ArrayLike) -> FloatArray:
     given: NDArray[np.generic] = np.asarray(embeddings)
     if given.ndim != 2 or given.dtype.kind not in "fiu":
         raise MetricError(f"embeddings must be numbers of shape (N, D), not {given.dtype} of shape {given.shape}")
-    values = given.astype(np.float64)
-    finite = np.isfinite(values).all(axis=-1)
-    if not finite.all():
+    values = given.astype(np.float64, copy=False)
+    if not np.isfinite(values).all():
+        finite = np.isfinite(values).all(axis=-1)
         raise MetricError(f"embedding {int(np.argmin(finite))} holds values that are not finite; check the model")
     return values
 
