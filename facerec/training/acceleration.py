@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -11,6 +13,8 @@ from facerec.errors import ConfigError
 from facerec.training.distributed import World
 
 __all__ = ["accelerate_backbone", "allow_tf32"]
+
+LOGGER = logging.getLogger("facerec")
 
 _WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 
@@ -27,7 +31,10 @@ def accelerate_backbone(
     if config.data_parallel:
         if world.size > 1:
             raise ConfigError("training.data_parallel: several processes have taken its place; remove the key")
-        return nn.DataParallel(backbone)
+        if device.type == "cuda" and torch.cuda.device_count() > 1:
+            return nn.DataParallel(backbone)
+        LOGGER.info("training.data_parallel has nothing to spread over: one device is in use")
+        return backbone
     if config.compile is False:
         return called
     mode = "default" if config.compile is True else config.compile

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from facerec.errors import DeviceError, UsageError
 from facerec.models.device import resolve_device
+from facerec.training.interrupt import TrainingInterrupted
 
 __all__ = ["World", "is_first_process", "join_world"]
 
@@ -129,8 +130,12 @@ def join_world(device_name: str) -> Iterator[World]:
         world_size=world.size,
         device_id=device if on_cuda else None,
     )
-    yield replace(world, host_group=dist.new_group(backend="gloo") if on_cuda else None)
-    # Not after an error: the others may be gone, and this would wait for them.
+    try:
+        yield replace(world, host_group=dist.new_group(backend="gloo") if on_cuda else None)
+    except TrainingInterrupted:
+        dist.destroy_process_group()
+        raise
+    # Not after another error: the other processes may be gone, and this would wait for them.
     dist.destroy_process_group()
 
 

@@ -97,6 +97,28 @@ def test_a_mistake_is_one_message_with_code_2_and_starts_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_learning_by_heart_tells_the_verdict_and_fails_where_it_cannot(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["train", "--config", config, "--overfit", "1", "--set", f"checkpoint.save_dir={tmp_path / 'runs'}"]
+    assert run(*options, "--set", "training.lr=0.05") == 0
+    assert capsys.readouterr().out.startswith("LEARNT  1 batch(es), 16 images")
+    monkeypatch.setattr("facerec.training.overfit._MOST_PASSES", 2)
+    assert run(*options, "--set", "training.lr=1e-9") == 1
+    assert capsys.readouterr().out.startswith("NOT LEARNT")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--dry-run", "--overfit", "2"], ["--nproc", "2", "--dry-run"], ["--nproc", "0"], ["--overfit", "x"]]
+)
+def test_options_that_exclude_each_other_are_refused(
+    config: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert run("train", "--config", config, *options) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", [["--resume"], ["--resume=true"], ["--resume=TRUE"], ["--resume={run}"]])
 def test_resume_takes_the_latest_or_the_named_run(config: Path, trained: Path, form: list[str]) -> None:
     options = [text.replace("{run}", str(trained)) for text in form]
@@ -112,7 +134,9 @@ def test_resume_that_is_false_or_empty_starts_anew(config: Path, trained: Path, 
         assert len(list(save_dir.iterdir())) == count
 
 
-@pytest.mark.parametrize("path", ["runs/20260101_000000", "runs/it's here", "123", "a: b", "null", "a,b", "c #d", "my a.b=1 run"])
+@pytest.mark.parametrize(
+    "path", ["runs/20260101_000000", "runs/it's here", "123", "a: b", "null", "a,b", "c #d", "my a.b=1 run"]
+)
 def test_a_path_to_resume_reaches_the_configuration_unchanged(config: Path, path: str) -> None:
     assert load_config(config, _option_overrides("", path)).training.resume == path
 
