@@ -84,10 +84,11 @@ class _Server:
 
     def open_index(self, rec: str) -> dict[str, Any]:
         """Memory and time of an open index."""
-        before, began = resident_bytes(), time.perf_counter()
+        before, began, began_cpu = resident_bytes(), time.perf_counter(), time.process_time()
         reader = self._mxnet.recordio.MXIndexedRecordIO(rec.removesuffix("rec") + "idx", rec, "r")
-        seconds = time.perf_counter() - began
-        return {"bytes": resident_bytes() - before, "seconds": seconds, "records": len(reader.keys)}
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+        facts = {"bytes": resident_bytes() - before, "records": len(reader.keys)}
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, **facts}
 
     def load(self, arcface: str, root: str, indices: list[int], batch_size: int) -> dict[str, Any]:
         """CPU time of normalised float batches by arcface_torch's own data set."""

@@ -130,33 +130,18 @@ def measure_index(folder: Path, peer: Peer | None, *, count: int, is_shuffled: b
     other = peer.ask("open_index", rec=str(rec)) if peer else None
     rec.with_suffix(".idx").unlink()
     rec.with_suffix(".idx.cache").unlink()
-    peer_seconds = other["seconds"] if other else None
-    peer_bytes = other["bytes"] / count if other else None
-    memory = again["bytes"] / count
     name = f"index of {count:,} records, {kind}"
-    return [
-        Row(
-            f"{name}: first opening",
-            first["seconds"],
-            peer_seconds,
-            _over(first["seconds"], peer_seconds),
-            "< 2 s",
-            "s",
-        ),
-        Row(
-            f"{name}: next opening",
-            again["seconds"],
-            peer_seconds,
-            _over(again["seconds"], peer_seconds),
-            "< 0.1 s",
-            "s",
-        ),
-        Row(f"{name}: memory", memory, peer_bytes, _over(memory, peer_bytes), "<= 16, <= 0.1", "bytes/record"),
+    measured = [
+        (f"{name}: first opening", "seconds", first, 1, "< 2 s", "s"),
+        (f"{name}: first opening, CPU time", "cpu_seconds", first, 1, "", "s"),
+        (f"{name}: next opening", "seconds", again, 1, "< 0.1 s", "s"),
+        (f"{name}: memory", "bytes", again, count, "<= 16, <= 0.1", "bytes/record"),
     ]
-
-
-def _over(ours: float, peer: float | None) -> float | None:
-    return None if peer is None else ours / peer
+    rows = []
+    for what, fact, ours, divisor, promised, unit in measured:
+        value, peer_value = ours[fact] / divisor, other[fact] / divisor if other else None
+        rows.append(Row(what, value, peer_value, value / peer_value if peer_value else None, promised, unit))
+    return rows
 
 
 def write_index(path: Path, count: int, *, is_shuffled: bool) -> None:
@@ -184,10 +169,11 @@ def open_here(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_index(Path(folder) / "small.idx", 1000, is_shuffled=True)
         open_index(Path(folder) / "small.idx")
-    before, began = resident_bytes(), time.perf_counter()
+    before, began, began_cpu = resident_bytes(), time.perf_counter(), time.process_time()
     index = open_index(path)
-    seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "bytes": resident_bytes() - before, "records": len(index)}))
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+    facts = {"bytes": resident_bytes() - before, "records": len(index)}
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, **facts}))
 
 
 def table(rows: list[Row]) -> str:
