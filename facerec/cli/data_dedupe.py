@@ -123,6 +123,8 @@ def _removals(shared: list[SharedIdentity]) -> list[Any]:
 
 
 def _facts(found: Duplicates, leakage: Leakage | None, written: Written | None) -> dict[str, Any]:
+    from facerec.data.packing.identity_names import printable
+
     return {
         "images": found.num_images,
         "equal_within_identities": found.within,
@@ -131,7 +133,7 @@ def _facts(found: Duplicates, leakage: Leakage | None, written: Written | None) 
         "shared_identities": [
             {
                 "label": one.label,
-                "name": one.name,
+                "name": printable(one.name),
                 "similarity": round(one.similarity, 6),
                 "pair_image": one.pair_image,
                 "images": len(one.keys),
@@ -166,9 +168,11 @@ def _show(found: Duplicates, leakage: Leakage | None, written: Written | None) -
 
 
 def _show_shared(leakage: Leakage) -> None:
+    from facerec.data.packing.identity_names import printable
+
     click.echo(f"  {len(leakage.shared):,} identities look like people of the pair set")
     for one in leakage.shared[:_SHOWN]:
-        click.echo(f"    {one.label} ({one.name}): cosine {one.similarity:.3f} with image {one.pair_image}")
+        click.echo(f"    {one.label} ({printable(one.name)}): cosine {one.similarity:.3f} with image {one.pair_image}")
     if len(leakage.shared) > _SHOWN:
         click.echo(f"    … and {len(leakage.shared) - _SHOWN:,} more; --json lists all")
     if leakage.impostor_rate > _TRUSTED_RATE:

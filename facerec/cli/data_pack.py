@@ -89,6 +89,8 @@ def pack(
 
 
 def _facts(made: Packed) -> dict[str, Any]:
+    from facerec.data.packing.identity_names import printable
+
     return {
         "folder": str(made.folder),
         "num_images": made.num_images,
@@ -96,18 +98,21 @@ def _facts(made: Packed) -> dict[str, Any]:
         "bin_file": str(made.bin_path) if made.bin_path else None,
         "num_pairs": made.num_pairs,
         "pair_identities": made.num_pair_people,
-        "rejected": [row._asdict() for row in made.rejected],
+        "rejected": [{"path": printable(row.path), "reason": printable(row.reason)} for row in made.rejected],
         "other_files": made.num_other_files,
         "resumed_at": made.resumed_at,
     }
 
 
 def _show(made: Packed) -> None:
-    click.echo(f"{made.folder}: {made.num_images:,} images of {made.num_identities:,} people")
+    if made.num_images:
+        click.echo(f"{made.folder}: {made.num_images:,} images of {made.num_identities:,} people")
+    else:
+        click.echo(f"{made.folder}: no train.rec, as everybody is in the pairs")
     if made.resumed_at:
         click.echo(f"  {made.resumed_at:,} of them were packed before an interruption")
     if made.bin_path:
-        people = f"{made.num_pair_people:,} people who are not in train.rec"
+        people = f"{made.num_pair_people:,} people" + (" who are not in train.rec" if made.num_images else "")
         click.echo(f"  {made.bin_path.name}: {made.num_pairs:,} pairs of {people}")
     if made.rejected:
         click.echo(f"  rejected.tsv: {len(made.rejected):,} left out, with the reason for each")

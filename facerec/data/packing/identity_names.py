@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from facerec.errors import DataError
 
-__all__ = ["HEADING", "IdentityName", "escape", "identity_line", "read_identities", "read_identity_lines", "unescape"]
+__all__ = [
+    "HEADING",
+    "IdentityName",
+    "escape",
+    "identity_line",
+    "printable",
+    "read_identities",
+    "read_identity_lines",
+    "unescape",
+]
 
 HEADING = b"label\timages\tname\n"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -34,6 +43,11 @@ def escape(text: str) -> str:
 def unescape(text: str) -> str:
     """The inverse of `escape`."""
     return re.sub(r"\\[\\tnr]", lambda match: _PLAIN[match[0]], text)
+
+
+def printable(text: str) -> str:
+    """The text for a terminal or JSON; bytes of a file name that are no UTF-8 become the replacement character."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def identity_line(label: int, num_images: int, name: str) -> bytes:

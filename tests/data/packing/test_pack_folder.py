@@ -301,3 +301,51 @@ def test_a_failure_before_anything_is_noted_leaves_nothing(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["people"]
     (people / "a" / "a_0002.jpg").unlink()
     assert packed(people, tmp_path / "out")["num_images"] == 1
+
+
+def test_deeper_folders_belong_to_the_person_and_hidden_ones_to_nobody(tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", {"a": 1})
+    image = (people / "a" / "a_0001.jpg").read_bytes()
+    for name in ("a/video 1/x.jpg", "a/.hidden/x.jpg", ".thumbs/x.jpg", "a/.x.jpg"):
+        (people / name).parent.mkdir(parents=True, exist_ok=True)
+        (people / name).write_bytes(image)
+    facts = packed(people, tmp_path / "out")
+    assert (facts["num_images"], facts["num_identities"], facts["other_files"]) == (2, 1, 0)
+
+
+def test_names_that_are_no_text_keep_their_bytes(tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    for name in (b"caf\xe9", b"plain"):
+        folder = os.fsencode(people) + b"/" + name
+        os.makedirs(folder)
+        Path(os.fsdecode(folder + b"/1.jpg")).write_bytes(encode(photograph(1, 1)))
+    Path(os.fsdecode(os.fsencode(people) + b"/caf\xe9/2\xff.jpg")).write_bytes(b"broken")
+    facts = packed(people, tmp_path / "out", "--on-bad-image", "skip")
+    assert facts["rejected"][0]["path"] == "caf\ufffd/2\ufffd.jpg"
+    assert b"0\t1\tcaf\xe9\n" in (tmp_path / "out" / "identities.tsv").read_bytes()
+    assert b"caf\xe9/2\xff.jpg\t" in (tmp_path / "out" / "rejected.tsv").read_bytes()
+    result = CliRunner().invoke(cli, ["data", "unpack", str(tmp_path / "out"), str(tmp_path / "files")])
+    assert result.exit_code == 0
+    assert b"caf\xe9" in os.listdir(os.fsencode(tmp_path / "files"))
+
+
+def test_where_everybody_is_in_the_pairs_there_is_only_a_pair_set(tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", {"Ann": 2, "Bob": 1})
+    (tmp_path / "pairs.txt").write_text("Ann\t1\t2\nAnn\t1\tBob\t1\n")
+    result = CliRunner().invoke(
+        cli,
+        ["data", "pack", str(people), str(tmp_path / "out"), "--pairs", str(tmp_path / "pairs.txt"), "--size", "32"],
+    )
+    assert result.exit_code == 0, result.exception
+    assert "no train.rec" in result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["holdout.bin"]
+
+
+def test_pairs_with_a_broken_picture_are_left_out_on_request(tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", {"Ann": 3, "Bob": 1, "Cy": 1})
+    (people / "Ann" / "Ann_0002.jpg").write_bytes(b"broken")
+    (tmp_path / "pairs.txt").write_text("Ann\t1\t2\nAnn\t1\t3\nAnn\t1\tBob\t1\n")
+    assert "Ann_0002.jpg cannot be packed" in str(refused(people, tmp_path / "out", "--pairs", tmp_path / "pairs.txt"))
+    facts = packed(people, tmp_path / "out", "--pairs", tmp_path / "pairs.txt", "--on-bad-image", "skip", "--restart")
+    assert (facts["num_pairs"], facts["num_images"], len(facts["rejected"])) == (2, 1, 1)
+    assert read_pairs(tmp_path / "out" / "holdout.bin").issame.tolist() == [True, False]
