@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from facerec.config.data_checks import check_data
-from facerec.config.schema import BACKBONE_OPTIONS, Config, head_option_names
+from facerec.config.schema import BACKBONE_OPTIONS, Config, head_option_names, head_options
 from facerec.registry import BACKBONES, HEADS, Registry
 
 __all__ = ["Problem", "check"]
@@ -56,6 +56,10 @@ def _check_head(config: Config) -> Iterator[Problem]:
     gradient = options.get("gradient") if head.gradient is None else head.gradient
     if head.easy_margin and gradient == "straight_through":
         yield "head.easy_margin", "belongs to the exact gradient; set head.gradient: exact or remove it"
+    chosen = head_options(head, options)
+    for low, high in (("l_a", "u_a"), ("l_m", "u_m")):
+        if low in chosen and chosen[low] > chosen[high]:
+            yield f"head.{low}", f"{chosen[low]:g} is above head.{high} ({chosen[high]:g})"
     if head.chunk_mib is not None and head.loss != "fused":
         yield "head.chunk_mib", "has no effect with head.loss 'plain'; set head.loss: fused or remove it"
 
