@@ -142,16 +142,19 @@ class _Sweep:
         return self.others(scaled_BD, rule)[1]
 
     @torch.no_grad()
-    def gradients(self, scaled_BD: Tensor, rule: ChunkRule, *, like: Tensor, **rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of the scaled directions and of the weight."""
-        gradient_BD = torch.zeros_like(scaled_BD)
+    def gradients(
+        self, scaled_BD: Tensor, rule: ChunkRule, *, like: Tensor, for_directions: bool, **rows: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """The gradients of the scaled directions, where they are asked for, and of the weight, shaped ``like`` it."""
+        gradient_BD = torch.zeros_like(scaled_BD) if for_directions else None
         weight_gradient = torch.empty_like(like)
         weight_gradient_SD = weight_gradient.view(-1, like.shape[-1])
         to_gradient = _kernels(scaled_BD, rule).chunk_gradient
         for part, vectors_SD, product_BS, columns_B in self.chunks(scaled_BD):
             inverse_norms_S = self.inverse_norms_S[part]
             logit_gradient_BS = to_gradient(product_BS, inverse_norms_S, columns_B, rule=rule, **rows)
-            gradient_BD.addmm_(logit_gradient_BS, vectors_SD)
+            if gradient_BD is not None:
+                gradient_BD.addmm_(logit_gradient_BS, vectors_SD)
             vector_gradient_SD = logit_gradient_BS.t() @ scaled_BD
             # What lies along the vector itself is lost in its normalisation.
             along_S = torch.linalg.vecdot(vector_gradient_SD, vectors_SD) * inverse_norms_S.square()
@@ -192,6 +195,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
                 scaled_BD,
                 call.rule,
                 like=weight,
+                for_directions=ctx.needs_input_grad[0],
                 lse_B=lse_B,
                 gradient_B=gradient_B,
                 label_gradient_B=target_gradient_B * slope_B,

@@ -159,6 +159,13 @@ def test_a_chunk_size_without_the_fused_loss_is_refused() -> None:
     assert not list(check(Config(head=HeadConfig(loss="fused", chunk_mib=64))))
 
 
+@pytest.mark.parametrize("settings", [{"l_a": 120.0}, {"u_a": 5.0}, {"l_m": 0.9}, {"u_m": 0.1}])
+def test_a_range_of_magface_that_is_upside_down_is_refused(settings: dict[str, float]) -> None:
+    (problem,) = check(Config(head=HeadConfig(type="magface", **settings)))
+    assert problem[0] in ("head.l_a", "head.l_m")
+    assert "is above head.u_" in problem[1]
+
+
 def test_a_module_that_is_no_head_of_class_centres_is_refused() -> None:
     with pytest.raises(ConfigError, match="builds no CosineHead"):
         build_classification_loss(torch.nn.Linear(2, 2), HeadConfig(), seed=0)

@@ -160,6 +160,14 @@ def test_extreme_embeddings_have_a_finite_loss_and_gradient(name: str) -> None:
     assert found["embeddings"].isfinite().all()
 
 
+def test_embeddings_without_a_gradient_leave_that_of_the_weight_as_it_is() -> None:
+    embeddings, labels = batch()
+    head = build("arcface")
+    ClassificationLoss(head, _FUSED)(embeddings, labels).loss.backward()
+    expected = outcome(build("arcface"), _FUSED, embeddings, labels)["weight"]
+    assert torch.equal(head.weight.grad, expected)
+
+
 def test_two_classes_and_chunks_that_hold_the_label_alone_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facerec.models.fused.classes_in_chunk", lambda **_: 1)
     plain = outcome(build("arcface", torch.float64, classes=2), _PLAIN, *batch(torch.float64, classes=2))
