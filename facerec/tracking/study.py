@@ -61,17 +61,19 @@ class StudyRun:
         self, *, name: str, tags: Mapping[str, str], keeps_pictures: bool, on_start: Callable[[str], None]
     ) -> Tracker:
         """The tracker of one trial, whose run lies under the study's."""
-        parent = (
-            {} if self._parent_id is None or self._parent_id.startswith(_PENDING) else {_PARENT_TAG: self._parent_id}
-        )
         inner = build_tracker(self._config, log_folder=Path(self._config.logging.log_dir) / name.replace(" ", "_"))
         return _TrialTracker(
             inner,
             name=name,
-            tags={**tags, **parent},
+            tags={**tags, **self.parent_tags()},
             left_out=("checkpoints",) if keeps_pictures else ("checkpoints", "pictures"),
             on_start=on_start,
         )
+
+    def parent_tags(self) -> dict[str, str]:
+        """Tags that put a run which another process opens under the study's; none while its identity is not known."""
+        is_known = self._parent_id is not None and not self._parent_id.startswith(_PENDING)
+        return {_PARENT_TAG: str(self._parent_id)} if is_known else {}
 
     def close_lost(self, run_id: str, *, reason: str) -> None:
         """Mark the run of a trial whose worker died as failed; a store that does not answer only costs the mark."""

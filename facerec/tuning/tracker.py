@@ -32,6 +32,9 @@ class StudyTracker(Protocol):
         Weights are never kept with it.
         """
 
+    def parent_tags(self) -> dict[str, str]:
+        """Tags that put a run which another process opens under the study's."""
+
     def close_lost(self, run_id: str, *, reason: str) -> None:
         """Mark the run of a trial whose worker died as failed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -25,13 +26,15 @@ from facerec.training.loop import train
 from facerec.training.run_folder import checkpoint_to_resume
 from facerec.training.warm import WarmData
 from facerec.tuning.confirm import REPORT_ATTR, SEED_ATTR
+from facerec.tuning.history import read_history
 from facerec.tuning.metric import MODEL_METRICS, Objective
 from facerec.tuning.plan import StudyPlan
+from facerec.tuning.processes import train_in_processes
 from facerec.tuning.settings import lay_over
 from facerec.tuning.tracker import StudyTracker
 from facerec.tuning.worker import EPOCHS_ATTR, Infeasible, Job, Outcome
 
-__all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "read_history", "report_sets"]
+__all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "report_sets"]
 
 FOLDER_ATTR = "facerec.run_folder"
 RUN_ATTR = "facerec.run_id"
@@ -95,15 +98,22 @@ class Trainer:
                 value = objective.of(evaluation)
                 if evaluation.epoch > 0 and value is not None:
                     job.report(evaluation.epoch, value)
+        watch = _watcher(objective, job)
         kind = "confirmation" if self.is_confirmation else "trial"
+        name = f"{kind} {job.slot}"
+        tags = {"facerec.study": self.plan.name, "facerec.trial": str(job.number), "facerec.kind": kind}
+        if self.plan.study.nproc > 1:
+            logging = {"run_name": name, "tags": {**config.logging.tags, **tags, **self.tracker.parent_tags()}}
+            spread = dataclasses.replace(config, logging=dataclasses.replace(config.logging, **logging))
+            folder = train_in_processes(spread, processes=self.plan.study.nproc, on_evaluation=watch)
+            return read_history(folder)
         tracker = self.tracker.trial(
-            name=f"{kind} {job.slot}",
-            tags={"facerec.study": self.plan.name, "facerec.trial": str(job.number), "facerec.kind": kind},
+            name=name,
+            tags=tags,
             keeps_pictures=self.is_confirmation,
             on_start=lambda run_id: job.note(RUN_ATTR, run_id),
         )
-        result = train(config, tracker=tracker, on_evaluation=_watcher(objective, job), data=self.data)
-        return read_history(result.run_folder)
+        return read_history(train(config, tracker=tracker, on_evaluation=watch, data=self.data).run_folder)
 
     def _outcome(self, evaluations: list[Evaluation], facts: dict[str, float]) -> Outcome:
         searched, reported = [], []
@@ -141,15 +151,6 @@ def model_facts(config: Config, *, with_latency: bool) -> dict[str, float]:
     if with_latency:
         facts["latency_ms"] = _latency_ms(config)
     return facts
-
-
-def read_history(run_folder: Path) -> list[Evaluation]:
-    """The evaluations of a run; none, where it has no history."""
-    try:
-        entries = json.loads((run_folder / "history.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    return [Evaluation(**entry) for entry in entries]
 
 
 def drop_checkpoints(save_dir: Path) -> None:

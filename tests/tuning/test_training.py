@@ -18,11 +18,11 @@ from facerec.training.history import Evaluation
 from facerec.training.loop import train
 from facerec.training.run_folder import latest_run
 from facerec.training.warm import WarmData
+from facerec.tuning.history import read_history
 from facerec.tuning.locate import config_of_trial, find_study
 from facerec.tuning.plan import StudyPlan, load_study
 from facerec.tuning.report import StudyReport, describe_report
 from facerec.tuning.run import run_study
-from facerec.tuning.trial import read_history
 from tests.packs import write_pack, write_pair_set
 
 
@@ -232,3 +232,24 @@ def test_the_watcher_of_a_training_hears_every_evaluation(tmp_path: Path) -> Non
     result = train(config, tracker=tracker, on_evaluation=heard.append)
     assert heard == read_history(result.run_folder)
     assert [evaluation.epoch for evaluation in heard] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_processes_reports_is_pruned_and_gives_its_value(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    study = write_study(
+        tmp_path,
+        nproc=2,
+        set={"training.epochs": 3, "data.batch_size": 8},
+        space={"training.lr": {"float": [0.00001, 0.2], "log": True}},
+        seeds=[{"training.lr": 0.00001}],
+        budget={"trials": 2},
+        pruner={"name": "median", "startup_trials": 1},
+        confirm={"top_k": 0},
+    )
+    run(load_study(study))
+    first, second = find_study(str(study)).search.trials()
+    assert (first.state.name, first.last_step) == ("COMPLETE", 3)
+    assert first.values == [max(first.intermediate_values.values())]
+    assert second.state.name in ("PRUNED", "COMPLETE")
+    assert second.intermediate_values
