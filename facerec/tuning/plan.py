@@ -148,11 +148,7 @@ def setting_of(space: Space, data: Mapping[str, Any]) -> dict[str, Any]:
 def _base_data(study: StudyConfig, overrides: Sequence[str]) -> tuple[dict[str, Any], list[PathProblem]]:
     """The baseline as complete plain data; wrong values of `set` are reported and left out."""
     problems: list[PathProblem] = []
-    base = load_config(study.base)
-    data, _ = apply_overrides(config_to_dict(base), overrides, problems)
-    wrong = config_problems(data)
-    if wrong:
-        raise ConfigError(describe_problems(wrong, lines={}, override_paths={path for path, _ in wrong}, source=""))
+    data = config_to_dict(load_config(study.base))
     for key, value in study.set.items():
         path: KeyPath = ("set", key)
         changed = lay_over(data, {key: value})
@@ -160,6 +156,10 @@ def _base_data(study: StudyConfig, overrides: Sequence[str]) -> tuple[dict[str, 
         if not found:
             data = changed
         problems += [(path, _about(inner, key, sentence)) for inner, sentence in found]
+    # What the command line says counts more than the file.
+    data, _ = apply_overrides(data, overrides, problems)
+    if wrong := config_problems(data):
+        raise ConfigError(describe_problems(wrong, lines={}, override_paths={path for path, _ in wrong}, source=""))
     tuning = study.all_objectives[0].bin_file
     if tuning is not None:
         names = [tuning] if isinstance(tuning, str) else list(tuning)

@@ -105,7 +105,8 @@ def test_the_training_watches_the_objective(tmp_path: Path) -> None:
 
 
 def test_overrides_and_another_base_count_more_than_the_file(tmp_path: Path) -> None:
-    plan = load_study(study(tmp_path), overrides=["training.epochs=7"], trials=5, storage="sqlite:///x.db")
+    path = study(tmp_path, set={"training.epochs": 9})
+    plan = load_study(path, overrides=["training.epochs=7"], trials=5, storage="sqlite:///x.db")
     assert (plan.base.training.epochs, plan.study.budget.trials, plan.study.storage) == (7, 5, "sqlite:///x.db")
     with pytest.raises(ConfigError, match=r"training\.epochs"):
         load_study(study(tmp_path), overrides=["training.epochs=none"])

@@ -1,0 +1,230 @@
+"""What tuning costs and what it gains.
+
+``python benchmarks/tune.py regret``    TPE and random search at the same budget, on a noisy objective of known truth
+``python benchmarks/tune.py overhead``  everything around the training of a trial, against the training
+``python benchmarks/tune.py pruning``   epochs and best value of a study with and without its pruner
+``python benchmarks/tune.py workers``   trials per second of one and of two workers, on an otherwise idle machine
+``python benchmarks/tune.py eight``     eight workers on tiny trials: time, and whether every slot is settled once
+
+The last three train on the demo faces: ``facerec data demo data/orl``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from facerec.rng import counter_generator
+from facerec.tracking.study import StudyRun
+from facerec.training.interrupt import Interrupt
+from facerec.tuning import trial as trial_module
+from facerec.tuning.confirm import confirmation_slots, judge_confirmation, read_candidates
+from facerec.tuning.plan import StudyPlan, load_study
+from facerec.tuning.slots import Slot, Table, counted_trials, results
+from facerec.tuning.study import Opened, open_study, search_slots
+from facerec.tuning.trial import Trainer
+from facerec.tuning.worker import Job, Outcome, Phase, Runner, spent_epochs, work
+
+ROOT = Path(__file__).resolve().parents[1]
+NOISE = 0.008
+"""Standard deviation over seeds of the demo study's AUC, as its confirmations show it."""
+
+
+def truth(values: dict[str, Any]) -> float:
+    """A smooth score of margin, scale and learning rate, 0.95 at its best, in the shape of the demo's."""
+    margin, scale, lr = values["head.margin"], values["head.scale"], values["training.lr"]
+    wide = math.log10(lr / 0.12) + 0.4 * math.log10(scale / 20.0)
+    return 0.95 - 0.25 * (margin - 0.2) ** 2 - 0.06 * math.log10(scale / 20.0) ** 2 - 0.05 * wide**2
+
+
+def regret(seeds: int, trials: int) -> None:
+    """Print the true regret of the setting that a whole study, confirmation included, recommends."""
+    rows: dict[str, list[float]] = {}
+    for sampler in ("random", "tpe"):
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                plan = _plan(Path(folder), sampler=sampler, seed=seed, trials=trials)
+                rows.setdefault(sampler, []).append(0.95 - truth(_recommended(plan, seed)))
+    print(f"true regret of the recommended setting, {trials} trials, noise {NOISE}, {seeds} seeds")
+    for sampler, found in rows.items():
+        print(
+            f"  {sampler:8s} mean {statistics.fmean(found):.5f}  sd {statistics.stdev(found):.5f}  max {max(found):.5f}"
+        )
+    differences = [one - other for one, other in zip(rows["random"], rows["tpe"], strict=True)]
+    error = statistics.stdev(differences) / math.sqrt(seeds)
+    ratio = statistics.fmean(rows["tpe"]) / statistics.fmean(rows["random"])
+    print(f"  random - tpe {statistics.fmean(differences):+.5f} ± {error:.5f} (standard error); ratio {ratio:.2f}")
+
+
+def overhead(trials: int) -> None:
+    """Print the seconds of a trial outside of `train`, wall and processor, and their share of an ordinary trial."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = _demo(Path(folder), trials=trials, changes=["training.epochs=1", "data.num_workers=0"])
+        opened = open_study(plan, data_digests={})
+        inside: list[tuple[float, float]] = []
+        trial_module.train = _timed(trial_module.train, inside)
+        started, processor = time.perf_counter(), time.process_time()
+        _search(opened, Trainer(plan=plan, tracker=StudyRun(plan.base)))
+        wall_s, processor_s = time.perf_counter() - started, time.process_time() - processor
+    around = wall_s - sum(wall for wall, _ in inside), processor_s - sum(own for _, own in inside)
+    epoch_s = statistics.median(wall for wall, _ in inside)
+    ordinary_s = epoch_s * load_study(ROOT / "studies" / "demo.yaml").base.training.epochs
+    print(f"{trials} trials of one epoch: training {epoch_s:.2f} s each")
+    print(f"  around a trial: {around[0] / trials:.3f} s wall, {around[1] / trials:.3f} s processor")
+    print(f"  of a trial of the demo study ({ordinary_s:.1f} s): {100 * around[0] / trials / ordinary_s:.2f} %")
+
+
+def pruning() -> None:
+    """Print epochs and the best value of the demo study with its pruner and without."""
+    found: dict[str, tuple[int, float]] = {}
+    for name in ("none", "hyperband"):
+        with tempfile.TemporaryDirectory() as folder:
+            plan = _demo(Path(folder), trials=16, pruner=name)
+            opened = open_study(plan, data_digests={})
+            _search(opened, Trainer(plan=plan, tracker=StudyRun(plan.base)))
+            trials = counted_trials(opened.search.trials())
+            best = max(results(one)[0] for one in trials if one.state.name == "COMPLETE")
+            found[name] = spent_epochs(trials), best
+            print(f"  {name:10s} {found[name][0]} epochs, best {plan.objective.label} {best:.4f}", flush=True)
+    share = found["hyperband"][0] / found["none"][0]
+    print(f"  epochs {share:.2f} of those without pruning; best {found['hyperband'][1] - found['none'][1]:+.4f}")
+
+
+def workers(seconds: float) -> None:
+    """Print how many trials of one epoch one worker and two workers finish."""
+    rates = [_rate(count, seconds) for count in (1, 2)]
+    print(f"  1 worker {rates[0]:.3f} trials/s, 2 workers {rates[1]:.3f} trials/s: {rates[1] / rates[0]:.2f} times")
+
+
+def eight() -> None:
+    """Run eight workers on a hundred trials of no work and count."""
+    from tests.tuning.synthetic import make_study, open_synthetic, start_worker
+
+    with tempfile.TemporaryDirectory() as folder:
+        study = make_study(Path(folder), budget={"trials": 100}, confirm={"top_k": 0})
+        started = time.perf_counter()
+        processes = [start_worker(study) for _ in range(8)]
+        outputs = [process.communicate()[0] for process in processes]
+        trials = open_synthetic(study).search.trials()
+    codes = {process.returncode for process in processes}
+    locks = sum("lock" in output.lower() for output in outputs)
+    print(f"  100 slots, {len(trials)} trials, {len(counted_trials(trials))} settled, exit codes {codes}, lock errors")
+    print(f"  {locks}, {time.perf_counter() - started:.1f} s with the start of eight processes")
+
+
+def _plan(folder: Path, *, sampler: str, seed: int, trials: int) -> StudyPlan:
+    plan = load_study(ROOT / "studies" / "demo.yaml", trials=trials)
+    changes = {
+        "folder": str(folder),
+        "sampler": dataclasses.replace(plan.study.sampler, name=sampler, seed=seed, startup_trials=None),
+        "pruner": dataclasses.replace(plan.study.pruner, name="none"),
+        "confirm": dataclasses.replace(plan.study.confirm, top_k=3, seeds=3),
+    }
+    return dataclasses.replace(plan, study=dataclasses.replace(plan.study, **changes))
+
+
+def _recommended(plan: StudyPlan, seed: int) -> dict[str, Any]:
+    opened = open_study(plan, data_digests={})
+
+    def run(job: Job) -> Outcome:
+        draw = counter_generator(seed, job.number, job.attrs.get("facerec.seed", 0))
+        return Outcome(values=(truth(job.values) + float(draw.normal(0.0, NOISE)),))
+
+    _search(opened, run)
+    slots = confirmation_slots(opened.search.trials(), plan)
+    _work(opened, opened.confirmation, slots, run)
+    candidates = read_candidates(opened.search.trials(), opened.confirmation.trials(), plan)
+    verdict = judge_confirmation(candidates, plan)
+    assert verdict is not None
+    return verdict.winner.values
+
+
+def _demo(folder: Path, *, trials: int, changes: list[str] | None = None, pruner: str = "none") -> StudyPlan:
+    overrides = ["logging.mlflow=false"]
+    plan = load_study(ROOT / "studies" / "demo.yaml", trials=trials, overrides=overrides)
+    base = dict(plan.base_data)
+    for text in changes or []:
+        key, _, value = text.partition("=")
+        section, _, name = key.partition(".")
+        base[section] = base[section] | {name: int(value)}
+    if changes:
+        base["training"] = base["training"] | {"warmup_epochs": 0.0}
+    settings = {
+        "folder": str(folder),
+        "pruner": dataclasses.replace(plan.study.pruner, name=pruner),
+        "confirm": dataclasses.replace(plan.study.confirm, top_k=0),
+    }
+    return dataclasses.replace(plan, base_data=base, study=dataclasses.replace(plan.study, **settings))
+
+
+def _search(opened: Opened, run: Runner) -> None:
+    _work(opened, opened.search, search_slots(opened.plan), run)
+
+
+def _work(opened: Opened, table: Table, slots: list[Slot], run: Runner) -> None:
+    is_search = table is opened.search
+    phase = Phase(name="trial", plan=opened.plan, table=table, slots=slots, run=run, is_search=is_search)
+    with Interrupt() as stop:
+        work(phase, stop)
+
+
+def _timed(function: Callable[..., Any], spans: list[tuple[float, float]]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        wall, processor = time.perf_counter(), time.process_time()
+        try:
+            return function(*arguments, **options)
+        finally:
+            spans.append((time.perf_counter() - wall, time.process_time() - processor))
+
+    return call
+
+
+def _rate(count: int, seconds: float) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        text = (ROOT / "studies" / "demo.yaml").read_text().replace("top_k: 2", "top_k: 0")
+        study = Path(folder) / "demo.yaml"
+        study.write_text(f"{text}\nfolder: {folder}\n")
+        changes = "logging.mlflow=false training.epochs=1 training.warmup_epochs=0 data.num_workers=0"
+        command = [sys.executable, "-m", "facerec", "tune", "--study", str(study), "--trials", "1000"]
+        process = subprocess.Popen([*command, "--workers", str(count), "--set", changes], stderr=subprocess.DEVNULL)
+        journal = Path(folder) / "demo" / "journal.log"
+        while _finished(journal) < 2 * count:
+            time.sleep(0.2)
+        before, started = _finished(journal), time.perf_counter()
+        time.sleep(seconds)
+        rate = (_finished(journal) - before) / (time.perf_counter() - started)
+        process.terminate()
+        process.wait()
+    return rate
+
+
+def _finished(journal: Path) -> int:
+    return journal.read_text().count('"datetime_complete":"') if journal.is_file() else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["regret", "overhead", "pruning", "workers", "eight"])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    options = parser.parse_args()
+    if options.what == "regret":
+        regret(options.seeds, options.trials)
+    elif options.what == "overhead":
+        overhead(min(options.trials, 10))
+    elif options.what == "pruning":
+        pruning()
+    elif options.what == "workers":
+        workers(options.seconds)
+    else:
+        eight()
