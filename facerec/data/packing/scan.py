@@ -11,7 +11,7 @@ from pathlib import Path
 from facerec.data.packing.rejects import Rejected
 from facerec.errors import DataError, MissingPathError
 
-__all__ = ["IMAGE_SUFFIXES", "Person", "SourceFolder", "open_inside", "scan_folder"]
+__all__ = ["IMAGE_SUFFIXES", "Person", "SourceFolder", "fingerprint", "open_inside", "scan_folder"]
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".pnm", ".pbm"))
 
@@ -59,9 +59,10 @@ def scan_folder(folder: Path) -> SourceFolder:
     source = SourceFolder(folder.resolve(), [])
     num_others = 0
     for entry in _entries(source.root):
-        if entry.is_symlink() and entry.is_dir():
+        # Unlike the entry's own methods, this one says no where a link leads in a circle.
+        if entry.is_symlink() and os.path.isdir(entry.path):
             source.rejected.append(Rejected(entry.name, "a link to a folder, which is not followed"))
-        elif entry.is_dir():
+        elif entry.is_dir(follow_symlinks=False):
             images: list[str] = []
             num_others += _list_images(source, Path(entry.path), images)
             if images:
@@ -84,7 +85,7 @@ def _list_images(source: SourceFolder, person: Path, images: list[str]) -> int:
                 pending.append(Path(entry.path))
             elif Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
                 num_others += 1
-            elif entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(source.root):
+            elif entry.is_symlink() and not _real(entry.path).is_relative_to(source.root):
                 source.rejected.append(Rejected(f"{person.name}/{relative}", _OUTSIDE))
             else:
                 images.append(relative)
@@ -93,6 +94,11 @@ def _list_images(source: SourceFolder, person: Path, images: list[str]) -> int:
 
 
 _OUTSIDE = "a link that leads out of the folder, which is not followed"
+
+
+def _real(path: str | Path) -> Path:
+    # `Path.resolve` fails where links lead in a circle, up to Python 3.12.
+    return Path(os.path.realpath(path))
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -110,7 +116,7 @@ def open_inside(root: Path, relative: str, *, max_bytes: int) -> bytes:
         DataError: the path leads out of ``root``, is no regular file, is too long or cannot be read; the message is
             the reason alone.
     """
-    path = (root / relative).resolve()
+    path = _real(root / relative)
     if not path.is_relative_to(root):
         raise DataError(_OUTSIDE)
     try:

@@ -120,6 +120,18 @@ def test_bad_images_stop_the_packing_or_are_listed(tmp_path: Path) -> None:
     assert FacePack.open(tmp_path / "out").labels().tolist() == [0, 1]
 
 
+def test_links_that_lead_nowhere_or_in_a_circle_are_listed(tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", {"a": 1})
+    (people / "a" / "circle.jpg").symlink_to("circle.jpg")
+    (people / "a" / "dangling.jpg").symlink_to("nothing.jpg")
+    (people / "circle").symlink_to("circle")
+    (people / "a" / "inside.jpg").symlink_to("a_0001.jpg")
+    (people / "a" / "swapped.jpg").symlink_to(".")
+    facts = packed(people, tmp_path / "out", "--on-bad-image", "skip")
+    assert facts["num_images"] == 2
+    assert {row["path"] for row in facts["rejected"]} == {"a/circle.jpg", "a/dangling.jpg", "a/swapped.jpg"}
+
+
 def test_people_with_too_few_images_are_left_out_and_listed(tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", {"a": 1, "b": 3})
     facts = packed(people, tmp_path / "out", "--min-images", "2")
