@@ -92,7 +92,7 @@ def _overview(results: Sequence[PairResult], confidences: Sequence[Confidence | 
         "EER",
         *(f"TAR@{far_label(far)}" for far in FAR_TARGETS),
     )
-    rows = []
+    rows: list[Sequence[str]] = []
     for result, confidence in zip(results, confidences, strict=True):
         points = {point.far_target: point for point in result.operating_points}
         rows.append(

@@ -49,7 +49,8 @@ def write_face_sheet(
     rows = [-(-len(pairs) // _COLUMNS) for _, pairs, _ in kinds]
     figure = new_figure(width=2.2 * _COLUMNS, height=1.55 * sum(rows) + 1.5)
     figure.suptitle(f"{result.name}: the hardest pairs", fontsize=14)
-    for part, (title, pairs, colour) in zip(figure.subfigures(2, 1, height_ratios=rows), kinds, strict=True):
+    parts = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=rows)))
+    for part, (title, pairs, colour) in zip(parts, kinds, strict=True):
         part.suptitle(title, fontsize=11, color=COLOURS[colour])
         panels = part.subplots(-(-len(pairs) // _COLUMNS), _COLUMNS, squeeze=False).ravel()
         for panel in panels:

@@ -140,7 +140,7 @@ def write_cmc_picture(curves: Mapping[str, NDArray[np.float64]], path: Path) -> 
         xlabel="Rank",
         ylabel="Mated probes found at this rank or before",
     )
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks([1, *range(5, max(rates.size for rates in curves.values()) + 1, 5)])
     axes.grid(color="0.88", linewidth=0.8)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     save_figure(figure, path)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from facerec.config.load import config_from_dict
 from facerec.data.pairs import read_pairs
 from facerec.errors import ConfigError, MissingPathError, UsageError
-from facerec.evaluation.run import run_evaluation, run_on_embeddings
+from facerec.evaluation.run import ReportOptions, run_evaluation, run_on_embeddings
 from facerec.evaluation.suites import evaluate_pair_set
 from facerec.fsio import sha256_file
 from facerec.models.build import build_backbone
@@ -44,8 +44,13 @@ def place(tmp_path_factory):
     return folder, backbone
 
 
+def quick(**changes):
+    return ReportOptions(num_resamples=20, **changes)
+
+
 def settings(folder, **changes):
-    return {"checkpoint": folder / "weights.safetensors", "config_path": folder / "config.yaml", **changes}
+    place = {"checkpoint": folder / "weights.safetensors", "config_path": folder / "config.yaml"}
+    return {**place, "options": quick(), **changes}
 
 
 def test_results_are_those_of_the_backbone_and_the_files_agree(place, tmp_path):
@@ -140,7 +145,9 @@ def test_a_checkpoint_brings_its_own_configuration(place, tmp_path):
     state = {"config": config_to_dict(load_config(folder / "config.yaml")), "num_classes": 3}
     (checkpoint / "state.json").write_text(json.dumps(state))
     write_manifest(checkpoint)
-    run = run_evaluation(checkpoint=checkpoint, overrides=["eval.bin_file=b.bin"], output=tmp_path / "out")
+    run = run_evaluation(
+        checkpoint=checkpoint, overrides=["eval.bin_file=b.bin"], output=tmp_path / "out", options=quick()
+    )
     expected = run_evaluation(**settings(folder, bins=["b.bin"], output=tmp_path / "expected"))
     np.testing.assert_array_equal(run.results[0].scores, expected.results[0].scores)
 
@@ -167,3 +174,74 @@ def test_a_pair_set_from_elsewhere_goes_the_whole_way(shared_data, place, tmp_pa
     run = run_evaluation(**settings(folder, bins=[str(pack)], name="lfw", output=tmp_path))
     assert run.results[0].pairs == 60
     assert run.results[0].sha256 == sha256_file(pack)
+
+
+def test_faces_are_shown_and_kept_apart_from_what_is_sent_away(place, tmp_path):
+    folder, _ = place
+    run = run_evaluation(**settings(folder, output=tmp_path / "with", options=quick()))
+    assert [path.name for path in run.faces] == ["hardest_0_a.png", "report.html"]
+    assert not set(run.faces) & {run.report, run.summary, *run.pictures, *run.documents}
+    bare = run_evaluation(**settings(folder, output=tmp_path / "without", options=quick(faces=False)))
+    assert bare.faces == ()
+    assert [path.name for path in bare.documents] == ["report.md", "scores.npz", "report.html"]
+    assert bare.results[0].accuracy == run.results[0].accuracy
+    assert (tmp_path / "with" / "report.html").stat().st_size > (tmp_path / "without" / "report.html").stat().st_size
+
+
+def test_sets_of_groups_are_judged_at_one_threshold(place, tmp_path):
+    folder, _ = place
+    options = quick(group_sets=(("north", "a.bin"), ("south", "b.bin")), group_far=0.2, faces=False)
+    run = run_evaluation(**settings(folder, output=tmp_path / "out", options=options))
+    assert [result.name for result in run.results] == ["north", "south"]
+    report = json.loads(run.report.read_text())["groups"]
+    assert list(report["groups"]) == ["north", "south"]
+    assert report["far_target"] == "2e-1"
+    assert all(group["too_small"] for group in report["groups"].values())
+    assert "groups.png" in [path.name for path in run.pictures]
+    assert "--group north=a.bin --group south=b.bin" in run.summary.read_text()
+
+
+def test_a_file_of_groups_needs_one_set(place, tmp_path):
+    folder, _ = place
+    lines = ["pair,group", *(f"{pair},{'old' if pair < 5 else 'new'}" for pair in range(10))]
+    (tmp_path / "g.csv").write_text("\n".join(lines))
+    options = quick(groups_csv=str(tmp_path / "g.csv"), group_far=0.5, faces=False)
+    run = run_evaluation(**settings(folder, output=tmp_path / "out", options=options))
+    assert [rate.group for rate in run.groups.rates] == ["old", "new"]
+    with pytest.raises(UsageError, match="one set"):
+        run_evaluation(**settings(folder, bins=["a.bin", "b.bin"], output=tmp_path / "no", options=options))
+    both = quick(groups_csv=str(tmp_path / "g.csv"), group_sets=(("x", "a.bin"),))
+    with pytest.raises(UsageError, match="give one of them"):
+        run_evaluation(**settings(folder, output=tmp_path / "no", options=both))
+    taken = quick(group_sets=(("x", "a.bin"), ("x", "b.bin")))
+    with pytest.raises(ConfigError, match="called 'x'"):
+        run_evaluation(**settings(folder, output=tmp_path / "no", options=taken))
+
+
+def test_saved_embeddings_give_the_same_results_again(place, tmp_path):
+    folder, _ = place
+    options = quick(save_embeddings=tmp_path / "kept.npz", faces=False)
+    run = run_evaluation(**settings(folder, output=tmp_path / "out", options=options))
+    again = run_on_embeddings(tmp_path / "kept.npz", output=tmp_path / "again", options=quick())
+    np.testing.assert_array_equal(again.results[0].scores, run.results[0].scores)
+    np.testing.assert_array_equal(again.results[0].people, run.results[0].people)
+    assert again.results[0].xnorm == pytest.approx(run.results[0].xnorm)
+    run_evaluation(**settings(folder, bins=["a.bin", "b.bin"], output=tmp_path / "two", options=options))
+    assert (tmp_path / "kept_a.npz").is_file()
+    assert (tmp_path / "kept_b.npz").is_file()
+
+
+def test_lfw_by_another_framework_gives_its_published_figures(shared_data, tmp_path):
+    expected = json.loads((shared_data / "oracle" / "lfw_expected.json").read_text())
+    run = run_on_embeddings(
+        shared_data / "oracle" / "lfw_embeddings.npz", output=tmp_path, options=ReportOptions(num_resamples=50)
+    )
+    found = json.loads(run.report.read_text())["results"]["lfw_embeddings"]
+    assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-12)
+    assert found["accuracy_std"] == pytest.approx(expected["std"], abs=1e-12)
+    assert found["fold_accuracy"] == pytest.approx(expected["fold_accuracy"], abs=1e-12)
+    assert found["bootstrap"] == {"resamples": 50, "people": 4859, "identities_known": False}
+    low, high = found["intervals"]["accuracy"]["bootstrap"]
+    assert low < found["accuracy"] < high
+    page = (tmp_path / "report.html").read_text()
+    assert "99.033" in page

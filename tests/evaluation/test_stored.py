@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from facerec.errors import DataError, MissingPathError
-from facerec.evaluation.stored import read_embeddings
+from facerec.evaluation.embed import Embeddings
+from facerec.evaluation.stored import read_embeddings, write_embeddings
 
 
 def arrays(**changes):
@@ -140,3 +141,49 @@ def test_every_cut_and_every_flipped_byte_gives_a_data_error_or_the_same_arrays(
                 continue
             np.testing.assert_array_equal(stored.embeddings.original, arrays()["original"])
             np.testing.assert_array_equal(stored.issame, arrays()["issame"])
+
+
+def test_identities_and_groups_are_read(tmp_path):
+    index = np.arange(30).reshape(-1, 2)
+    issame = np.arange(15) % 2 == 0
+    identity = np.where(np.arange(30) % 4 < 2, np.arange(30) // 2, np.arange(30) + 50)
+    group = np.where(np.arange(30) < 11, "north", "south")
+    stored = read_embeddings(save(tmp_path / "a.npz", pair_index=index, issame=issame, identity=identity, group=group))
+    np.testing.assert_array_equal(stored.identity[index[:, 0]] == stored.identity[index[:, 1]], issame)
+    assert stored.group.tolist() == ["north"] * 5 + [""] + ["south"] * 9
+    by_pair = read_embeddings(save(tmp_path / "b.npz", pair_index=index, issame=issame, group=np.arange(15) % 2))
+    assert by_pair.identity is None
+    assert by_pair.group.tolist() == [str(pair % 2) for pair in range(15)]
+
+
+MORE_BAD = {
+    "identity of another length": ({"identity": np.zeros(29, int)}, "identity must be integers of shape"),
+    "identity of floats": ({"identity": np.zeros(30)}, "identity must be integers"),
+    "identity against the truth": ({"identity": np.arange(30)}, "contradict each other in pair 0"),
+    "group of another length": ({"group": np.zeros(7, int)}, "group must be text or integers"),
+    "group of floats": ({"group": np.zeros(30)}, "group must be text or integers"),
+    "group of objects": ({"group": np.array([None] * 30, dtype=object)}, "Python objects"),
+    "group of bytes beyond ASCII": ({"group": np.array([b"\xff"] * 30)}, "no ASCII text"),
+}
+
+
+@pytest.mark.parametrize("name", MORE_BAD)
+def test_identities_and_groups_that_cannot_be_are_refused(tmp_path, name):
+    changes, sentence = MORE_BAD[name]
+    index = np.arange(30).reshape(-1, 2)[:14]
+    path = save(tmp_path / "a.npz", pair_index=index, issame=np.arange(14) % 2 == 0, **changes)
+    with pytest.raises(DataError, match=sentence):
+        read_embeddings(path)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_what_is_written_is_read_again_without_rows_that_no_pair_uses(tmp_path, flip):
+    values = arrays()
+    embeddings = Embeddings(original=values["original"], flipped=values["flipped"] if flip else None)
+    index, issame = np.array([[3, 9], [9, 20]]), np.array([True, False])
+    write_embeddings(tmp_path / "a.npz", embeddings, pair_index=index, issame=issame)
+    stored = read_embeddings(tmp_path / "a.npz")
+    assert len(stored.embeddings.original) == 3
+    np.testing.assert_array_equal(stored.embeddings.original[stored.pair_index], values["original"][index])
+    assert (stored.embeddings.flipped is None) is not flip
+    np.testing.assert_array_equal(stored.issame, issame)

@@ -111,3 +111,30 @@ def test_a_damaged_image_and_too_few_pairs_name_the_set(tmp_path):
     few = dataclasses.replace(pair_set, images=pair_set.images[:8], issame=pair_set.issame[:4])
     with pytest.raises(MetricError, match="a: 4 pairs cannot fill 10 folds"):
         evaluate_pair_set(TinyBackbone(), few, **SETTINGS)
+
+
+def test_an_image_is_embedded_once_over_pairs_and_sets(tmp_path):
+    import dataclasses
+
+    first = read_pairs(write_bin(tmp_path / "a.bin"), name="a")
+    # The second set holds half of the first one's pictures, and its pairs share one picture.
+    shared = (*first.images[:20], *([first.images[0], first.images[5]] * 10))
+    second = dataclasses.replace(first, name="b", images=shared)
+    backbone = TinyBackbone()
+    together = evaluate_suite(backbone, [first, second], **SETTINGS)
+    # Each picture is seen as it is and mirrored.
+    assert sum(len(batch) for batch in backbone.seen) == 2 * len(set(first.images))
+    for result, pair_set in zip(together, (first, second), strict=True):
+        alone = evaluate_pair_set(TinyBackbone(), pair_set, **SETTINGS)
+        np.testing.assert_allclose(result.scores, alone.scores, atol=1e-6)
+        assert result.xnorm == pytest.approx(alone.xnorm, rel=1e-6)
+
+
+def test_a_damaged_image_of_a_later_set_is_named_by_its_place_there(tmp_path):
+    import dataclasses
+
+    first = read_pairs(write_bin(tmp_path / "a.bin"), name="a")
+    second = read_pairs(write_bin(tmp_path / "b.bin", seed=1), name="b")
+    second = dataclasses.replace(second, images=(*second.images[:3], jpeg(0)[:60], *second.images[4:]))
+    with pytest.raises(ImageError, match="b: image 3"):
+        evaluate_suite(TinyBackbone(), [first, second], **SETTINGS)
