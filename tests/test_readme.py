@@ -19,7 +19,7 @@ from facerec.registry import HEADS
 _ROOT = Path(__file__).resolve().parents[1]
 _NAMES = ("README.md", "README_zh.md")
 _ROW = re.compile(r"^\| `([^`]+)` \| (.+) \|$", re.MULTILINE)
-_KEY_ROW = re.compile(r"^\| `([a-z_.]+)` \| `([^`]*)` \| (\S.*) \|$", re.MULTILINE)
+_KEY_ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| `([^`]*)` \| (\S.*) \|$", re.MULTILINE)
 _COMMAND = re.compile(r"(?<!from )(?<![\w./-])facerec +([a-z]+(?:-[a-z]+)*)(?: +([a-z]+))?(?![\w./-])")
 
 both = pytest.mark.parametrize("name", _NAMES)
