@@ -17,10 +17,10 @@ __all__ = [
     "GRADIENTS",
     "add_angle",
     "angle_of",
+    "arc_change",
     "check_gradient",
     "classic_margin",
     "continued_cos",
-    "straight_through",
 ]
 
 GRADIENTS = ("exact", "straight_through")
@@ -63,6 +63,18 @@ def classic_margin(cos_B: Tensor, margin_rad: float | Tensor, *, easy_margin: bo
     return torch.where(cos_B > -cos_m, rotated_B, cos_B - margin_rad * sin_m)
 
 
+def arc_change(cos_B: Tensor, margin_rad: float, *, gradient: str, easy_margin: bool = False) -> Tensor:
+    """What ArcFace's margin adds to cos θ.
+
+    With the ``exact`` gradient that of `classic_margin`; with ``straight_through`` cos(θ + m) - cos θ for any θ, as a
+    constant: added to cos θ it gives the value, and the gradient of cos θ.
+    """
+    if gradient == "exact":
+        return classic_margin(cos_B, margin_rad, easy_margin=easy_margin) - cos_B
+    cos_B = cos_B.detach()
+    return torch.cos(torch.acos(cos_B.clamp(-1.0, 1.0)) + margin_rad) - cos_B
+
+
 def _cos_sin(angle_rad: float | Tensor) -> tuple[Any, Any]:
     # A number stays one: as a tensor it would have to be copied to the device at every step.
     if isinstance(angle_rad, Tensor):
@@ -84,8 +96,3 @@ def continued_cos(angle_B: Tensor) -> Tensor:
     turns_B = torch.floor(angle_B.detach() / math.pi)
     sign_B = 1.0 - 2.0 * torch.remainder(turns_B, 2.0)
     return sign_B * torch.cos(angle_B) - 2.0 * turns_B
-
-
-def straight_through(value_B: Tensor, cos_B: Tensor) -> Tensor:
-    """``value_B`` - cos θ as a constant: added to cos θ it gives the value, and the gradient of cos θ."""
-    return (value_B - cos_B).detach()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from facerec.errors import ConfigError
-from facerec.models.heads.angles import check_gradient, classic_margin, straight_through
+from facerec.models.heads.angles import arc_change, check_gradient
 from facerec.models.heads.base import CosineHead
 from facerec.models.heads.cosine import check_margin
 
@@ -56,10 +55,7 @@ class ArcFace(CosineHead):
 
     def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
         """cos(θ + m) - cos θ, or as the variant says; (B,)."""
-        if self.gradient == "exact":
-            return classic_margin(cos_B, self.margin, easy_margin=self.easy_margin) - cos_B
-        cos_B = cos_B.detach()
-        return straight_through(torch.cos(torch.acos(cos_B.clamp(-1.0, 1.0)) + self.margin), cos_B)
+        return arc_change(cos_B, self.margin, gradient=self.gradient, easy_margin=self.easy_margin)
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""

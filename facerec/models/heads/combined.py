@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from facerec.models.heads.angles import angle_of, check_gradient, continued_cos, straight_through
+from facerec.models.heads.angles import angle_of, check_gradient, continued_cos
 from facerec.models.heads.base import CosineHead
 from facerec.models.heads.cosine import check_margin
 
@@ -60,7 +60,7 @@ class Combined(CosineHead):
             return continued_cos(self.m1 * angle_of(cos_B) + self.m2) - self.m3 - cos_B
         cos_B = cos_B.detach()
         angle_B = self.m1 * torch.acos(cos_B.clamp(-1.0, 1.0)) + self.m2
-        return straight_through(torch.cos(angle_B) - self.m3, cos_B)
+        return torch.cos(angle_B) - self.m3 - cos_B
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""
