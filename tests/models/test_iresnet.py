@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facerec.models.backbones.iresnet import IResNet, iresnet18, iresnet50
+from facerec.registry import BACKBONES
 
 _BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -113,3 +114,31 @@ def test_dropout_acts_in_training_only() -> None:
         assert not torch.equal(backbone(images), backbone(images))
         backbone.eval()
         assert torch.equal(backbone(images), backbone(images))
+
+
+@pytest.mark.parametrize("name", ["iresnet18", "iresnet50", "ir_18"])
+def test_untrained_networks_give_embeddings_of_ordinary_size_in_evaluation(name: str) -> None:
+    """With running variances of 1, iresnet50 ends near 1e26, and squaring that overflows."""
+    torch.manual_seed(0)
+    backbone = BACKBONES.entry(name).load()(embedding_size=32, image_hw=(48, 48)).eval()
+    images = torch.rand(2, 3, 48, 48) * 2 - 1
+    with torch.no_grad():
+        assert 0.2 < backbone(images).std() < 5.0
+        ones = {n: torch.ones_like(t) for n, t in backbone.state_dict().items() if n.endswith("running_var")}
+        backbone.load_state_dict({**backbone.state_dict(), **ones})
+        assert backbone(images).std() > 20.0
+
+
+def test_expected_running_variances_are_near_those_of_a_batch() -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES.entry("iresnet18").load()(embedding_size=256, image_hw=(48, 48))
+    expected = {n: t.clone() for n, t in backbone.state_dict().items() if n.endswith("running_var")}
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        backbone(torch.rand(32, 3, 48, 48) * 2 - 1)
+    measured = backbone.state_dict()
+    ratios = {name: float(measured[name].mean() / tensor.mean()) for name, tensor in expected.items()}
+    assert min(ratios.values()) > 0.5, ratios
+    assert max(ratios.values()) < 2.0, ratios

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from facerec.models.backbones.adaface_names import CORE_NAMES, add_projection, is_adaface, rename_adaface
 from facerec.models.backbones.base import Backbone, halve_up
@@ -32,6 +34,20 @@ __all__ = [
 ]
 
 _WIDTHS = (64, 128, 256, 512)
+_IMAGE_SQUARE = 0.3
+"""Mean square of pictures in [-1, 1]."""
+_PRELU_SQUARE = (1.0 + 0.25**2) / 2
+"""Mean square behind a new PReLU, whose slope is 1/4, of an input of variance 1."""
+
+
+def _expect(norm: _BatchNorm, filters: Tensor, *, square: float) -> None:
+    """Variance behind random filters of mean 0: their squares, summed, times the mean square of the input."""
+    _set_variance(norm, filters.square().flatten(1).sum(1) * square)
+
+
+def _set_variance(norm: _BatchNorm, variance: Tensor) -> None:
+    assert norm.running_var is not None
+    norm.running_var.copy_(variance)
 
 
 class _Block(nn.Module):
@@ -52,6 +68,17 @@ class _Block(nn.Module):
             )
         elif stride != 1:
             self.downsample = nn.MaxPool2d(1, stride)  # every second pixel, without a parameter
+
+    def expect_statistics(self, square: float) -> float:
+        """Set the running variances for an input whose mean square is ``square``; returns that of the output."""
+        _set_variance(self.bn1, torch.tensor(square))
+        _expect(self.bn2, self.conv1.weight, square=1.0)
+        _expect(self.bn3, self.conv2.weight, square=_PRELU_SQUARE)
+        if isinstance(self.downsample, nn.Sequential):
+            conv, norm = self.downsample
+            _expect(cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, conv).weight, square=square)
+            return 2.0  # both branches end in a normalisation
+        return square + 1.0
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y_BCHW: Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x_BCHW))))))
@@ -102,6 +129,22 @@ class IResNet(Backbone):
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.normal_(module.weight, 0.0, 0.1)
+        self._expect_statistics()
+
+    @torch.no_grad()
+    def _expect_statistics(self) -> None:
+        """Let the running variances begin with what the random weights give.
+
+        With the usual 1 an untrained network multiplies its input by about 5 in every block when it is evaluated:
+        iresnet50 ends near 1e26, whose square is no float32, and iresnet200 overflows. Training is not concerned; its
+        first batches replace these values as they would replace ones.
+        """
+        _expect(self.bn1, self.conv1.weight, square=_IMAGE_SQUARE)
+        square = _PRELU_SQUARE
+        for block in itertools.chain(self.layer1, self.layer2, self.layer3, self.layer4):
+            square = cast(_Block, block).expect_statistics(square)
+        _set_variance(self.bn2, torch.tensor(square))
+        _expect(self.features, self.fc.weight, square=1.0)
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
         """Take AdaFace's weights under its own names, for BGR."""
