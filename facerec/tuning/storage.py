@@ -74,13 +74,20 @@ def _open_journal(path: Path) -> BaseStorage:
 
         def acquire(self) -> bool:
             self._threads.acquire()
-            self._descriptor = os.open(path.with_name(f"{path.name}.flock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            _cut_torn_line(path)
+            try:
+                name = path.with_name(f"{path.name}.flock")
+                self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                _cut_torn_line(path)
+            except BaseException:
+                self.release()
+                raise
             return True
 
         def release(self) -> None:
-            os.close(self._descriptor)
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
             self._threads.release()
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -256,3 +257,11 @@ def test_an_error_that_is_no_exception_of_ours_is_a_failed_trial_too(tmp_path: P
     work(phase_of(opened, run), Interrupt())
     assert opened.search.trials()[0].user_attrs[REASON_ATTR] == "RuntimeError: CUDA out of memory"
     assert not issubclass(RuntimeError, TrainingError)
+
+
+def test_a_journal_whose_folder_is_gone_is_an_error_each_time_and_never_a_hang(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path))
+    shutil.rmtree(opened.plan.folder)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            opened.search.study.enqueue_trial({})
