@@ -182,12 +182,14 @@ def _job(phase: Phase, trial: Trial) -> Job:
     frozen = _frozen(phase, trial)
     values = phase.plan.space.suggest(trial)
     is_baseline = bool(frozen.user_attrs.get("facerec.baseline"))
+    epochs = phase.plan.config_data(values)["training"]["epochs"]
 
     def report(epoch: int, value: float) -> None:
         if phase.plan.study.is_multi_objective:
             return
         trial.report(value, step=epoch)
-        if phase.is_search and not is_baseline and trial.should_prune():
+        # After the last epoch there is nothing left to save.
+        if phase.is_search and not is_baseline and epoch < epochs and trial.should_prune():
             raise Pruned(f"given up after epoch {epoch} at {value:.4f}")
 
     return Job(
