@@ -25,6 +25,8 @@ from facerec.tuning.report import StudyReport, describe_report
 from facerec.tuning.run import run_study
 from tests.packs import write_pack, write_pair_set
 
+pytestmark = pytest.mark.slow
+
 
 def write_base(folder: Path) -> Path:
     pack = write_pack(folder / "pack", identities=4, pictures=8)
@@ -234,7 +236,6 @@ def test_the_watcher_of_a_training_hears_every_evaluation(tmp_path: Path) -> Non
     assert [evaluation.epoch for evaluation in heard] == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_a_trial_of_two_processes_reports_is_pruned_and_gives_its_value(tmp_path: Path) -> None:
     write_base(tmp_path)
     study = write_study(
