@@ -51,6 +51,10 @@ class Interrupt:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+            outer = getattr(handler, "__self__", None)
+            if number == self.signal_number and isinstance(outer, Interrupt):
+                # A training that ended before it could heed the signal must not hide it from whoever runs many.
+                outer.signal_number = number
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None and number == signal.SIGINT:
