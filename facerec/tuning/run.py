@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from facerec.config.load import config_from_dict, flatten
 from facerec.errors import FacerecError
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
+from facerec.training.tracker import RunStatus
 from facerec.training.warm import WarmData
 from facerec.tuning.confirm import confirmation_slots
 from facerec.tuning.plan import StudyPlan
@@ -52,7 +53,8 @@ def run_study(
     data = WarmData()
     opened = open_study(plan, data_digests=_digests(plan, data))
     _open_run(opened, tracker)
-    status, reason = "FAILED", "unexpected"
+    status: RunStatus = "FAILED"
+    reason = ""
     try:
         with Interrupt() as stop:
             if workers is None:
@@ -71,9 +73,7 @@ def run_study(
         reason = f"{type(error).__name__}: {error}"
         raise
     finally:
-        tracker.finish(
-            "FINISHED" if status == "FINISHED" else "KILLED" if status == "KILLED" else "FAILED", reason=reason
-        )
+        tracker.finish(status, reason=reason)
     return report
 
 
