@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facerec.errors import MissingPathError, UsageError
+from facerec.serving.enrol import enrol
+from facerec.serving.gallery import save_gallery
 from facerec.serving.predictor import Predictor
 from facerec.serving.register import register
 from facerec.serving.versions import check_name, list_models, show_model
 from tests.packs import write_pair_set
 from tests.serving.conftest import Registered
-from tests.serving.models import face, write_checkpoint
+from tests.serving.models import face, text_of, write_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,3 +95,34 @@ def test_mistakes_are_named(store: Registered) -> None:
         show_model("nobody")
     with pytest.raises(MissingPathError, match="absent does not exist"):
         register("absent", name="x")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_gallery_and_the_onnx_runtime_travel_with_the_model(store: Registered, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the ONNX runtime needs the extra 'onnx'")
+    import mlflow
+    import pandas as pd
+
+    people = tmp_path / "people"
+    people.mkdir()
+    for person in range(4):
+        (people / f"person {person}.png").write_bytes(face(7000 + 3 * person))
+    direct = Predictor(checkpoint_path=store.checkpoint, use_cpu=True)
+    save_gallery(enrol(people, direct, fpir=0.25), tmp_path / "g.safetensors")
+    registration = register(
+        str(store.checkpoint), name="onnx", gallery=str(tmp_path / "g.safetensors"), runtime="onnx", device="cpu"
+    )
+    model = mlflow.pyfunc.load_model(registration.uri)
+    table = pd.DataFrame({"image_a": [text_of(face(7006)), "!!"]})
+    found, refused = model.predict(table, params={"mode": "search", "top": 2})
+    assert found["matches"][0]["name"] == "person 2"
+    assert found["matches"][0]["match"] is True
+    assert (found["fpir"], len(found["matches"])) == (0.25, 2)
+    assert refused["matches"] is None
+    assert "no valid base64" in refused["error"]
+    (embedded,) = model.predict(table[:1], params={"mode": "embed"})
+    (expected,) = direct.embed(people / "person 2.png")
+    assert np.abs(expected - np.array(embedded["embedding"])).max() <= 1e-4
+    other = write_checkpoint(tmp_path / "other", seed=5)
+    with pytest.raises(UsageError, match="another model"):
+        register(str(other), name="onnx", gallery=str(tmp_path / "g.safetensors"), device="cpu")
