@@ -158,7 +158,14 @@ def _draw_group_rates(axes: Axes, rates: Sequence[GroupRates], *, kind: str, ove
             continue
         axes.plot([low, high], [index, index], color=COLOURS[0], linewidth=2.0, alpha=0.6)
         axes.plot(
-            value, index, marker="o", markersize=8, color=COLOURS[0], markerfacecolor=COLOURS[0] if trusted else "white"
+            value,
+            index,
+            marker="o",
+            markersize=8,
+            color=COLOURS[0],
+            markerfacecolor=COLOURS[0] if trusted else "white",
+            clip_on=False,
+            zorder=5,
         )
     axes.axvline(overall, color="0.3", linestyle="--", linewidth=1.2)
     axes.set_xlim(left=0.0)
