@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import warnings
 from pathlib import Path
 
@@ -265,3 +267,16 @@ def test_a_journal_whose_folder_is_gone_is_an_error_each_time_and_never_a_hang(t
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
             opened.search.study.enqueue_trial({})
+
+
+def test_a_signal_that_a_trial_outran_stops_the_worker_before_the_next(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 3}))
+
+    def run(job: Job) -> Outcome:
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome(values=(1.0,))
+
+    with Interrupt() as stop, pytest.raises(TrainingInterrupted, match="SIGTERM"):
+        work(phase_of(opened, run), stop)
+    assert states(opened).count("COMPLETE") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from facerec.config.load import load_config
 from facerec.errors import ConfigError, FacerecError
 from facerec.tracking.study import StudyRun
 from facerec.training.history import Evaluation
+from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.training.loop import train
 from facerec.training.run_folder import latest_run
 from facerec.training.warm import WarmData
@@ -23,6 +25,9 @@ from facerec.tuning.locate import config_of_trial, find_study
 from facerec.tuning.plan import StudyPlan, load_study
 from facerec.tuning.report import StudyReport, describe_report
 from facerec.tuning.run import run_study
+from facerec.tuning.study import open_study, search_slots
+from facerec.tuning.trial import Trainer
+from facerec.tuning.worker import Job, Outcome, Phase, work
 from tests.packs import write_pack, write_pair_set
 
 pytestmark = pytest.mark.slow
@@ -254,3 +259,39 @@ def test_a_trial_of_two_processes_reports_is_pruned_and_gives_its_value(tmp_path
     assert first.values == [max(first.intermediate_values.values())]
     assert second.state.name in ("PRUNED", "COMPLETE")
     assert second.intermediate_values
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_value(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    values = []
+    for name in ("whole", "interrupted"):
+        study = write_study(tmp_path, study=name, budget={"trials": 1}, confirm={"top_k": 0})
+        plan = load_study(study)
+        opened = open_study(plan, data_digests={})
+        trainer = Trainer(plan=plan, tracker=StudyRun(plan.base))
+        phase = Phase(
+            name="trial", plan=plan, table=opened.search, slots=search_slots(plan), run=trainer, is_search=True
+        )
+        if name == "interrupted":
+            with pytest.raises(TrainingInterrupted):
+                work(dataclasses.replace(phase, run=Stopping(trainer)), Interrupt())
+        work(phase, Interrupt())
+        values.append(opened.search.trials()[-1].values)
+        (folder,) = (plan.folder / "trials" / "0000").glob("2*")
+        assert [evaluation.epoch for evaluation in read_history(folder)] == [1, 2]
+    assert [trial.state.name for trial in opened.search.trials()] == ["FAIL", "COMPLETE"]
+    assert sorted(opened.search.trials()[1].intermediate_values) == [1, 2]
+    assert values[0] == values[1]
+
+
+class Stopping:
+    """Stops the training at its first evaluation, as a signal would."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def __call__(self, job: Job) -> Outcome:
+        return self._trainer(dataclasses.replace(job, report=self._stop))
+
+    def _stop(self, epoch: int, value: float) -> None:
+        raise TrainingInterrupted("stopped by SIGTERM", signal_number=15)
