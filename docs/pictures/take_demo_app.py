@@ -27,7 +27,7 @@ _ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--window-size=1000,1130",
+    "--window-size=1000,1290",
 )
 
 
