@@ -18,7 +18,7 @@ MakeConfig = Callable[..., Config]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("head", "loss"), zip(HEADS.names(), cycle(["fused", "plain"]), strict=False))
+@pytest.mark.parametrize(("head", "loss"), list(zip(HEADS.names(), cycle(["fused", "plain"]), strict=False)))
 def test_resume_in_mid_epoch_is_bit_identical(make_config: MakeConfig, tmp_path: Path, head: str, loss: str) -> None:
     changes = {
         "head__type": head,
