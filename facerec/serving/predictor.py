@@ -54,6 +54,7 @@ class Predictor:
         loaded = load_backbone(path, config=config, device=self.device)
         self.config = loaded.config
         self._backbone = loaded.backbone
+        self._deployed = loaded.backbone.deployed()
         self.spec = read_spec(path) if (path / SPEC_FILE).is_file() else None
         """What a registered predictor knows beside its weights, thresholds among it; None for a checkpoint."""
 
@@ -91,7 +92,7 @@ class Predictor:
         """
         hw = self.config.image_hw
         pixels_BHWC = np.stack([read_image_file(path, image_hw=hw) for path in image_paths])
-        embeddings = embed_pixels(self._backbone, pixels_BHWC, device=self.device, flip=self.config.eval.flip)
+        embeddings = embed_pixels(self._deployed, pixels_BHWC, device=self.device, flip=self.config.eval.flip)
         summed = embeddings.original if embeddings.flipped is None else embeddings.original + embeddings.flipped
         normalised: NDArray[np.float32] = summed / np.linalg.norm(summed, axis=1, keepdims=True)
         return normalised

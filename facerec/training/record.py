@@ -131,6 +131,7 @@ def _summary(session: Session, result: TrainResult) -> dict[str, Any]:
         "run_folder": str(session.run_folder),
         "tracker_run_id": result.tracker_run_id,
         "monitor": result.monitor,
+        "backbone": session.parts.model.backbone.facts(),
         "pair_sets": [pairs.name for pairs in session.pair_sets],
         "untrained": result.untrained.to_dict() if result.untrained else None,
         "best": result.best.to_dict() if result.best else None,

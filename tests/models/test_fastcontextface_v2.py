@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from facerec.models.backbones.fastcontextface_v2 import FastContextFaceV2, fastcontextface_v2
+from facerec.models.backbones.fusing import can_fuse
 from facerec.models.measure import measure
 
 _HW = (48, 40)
@@ -52,6 +53,17 @@ def test_deployed_network_gives_the_same_embeddings_without_normalisations_but_t
     norms = [module for module in deployed.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert norms == [deployed.bn_fc]
     assert not any(isinstance(module, nn.LayerNorm) for module in backbone.modules())
+
+
+def test_deployed_copy_leaves_the_trained_network_alone() -> None:
+    backbone = settled()
+    names = list(backbone.state_dict())
+    deployed = backbone.deployed()
+    assert list(backbone.state_dict()) == names
+    assert not can_fuse(deployed)
+    assert deployed.deployed() is deployed
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(images()), backbone(images()), rtol=1e-5, atol=1e-5)
 
 
 def test_gates_start_near_one_and_differ_between_pictures_and_channels() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 from facerec.errors import ConfigError, ModelError
-from facerec.models.backbones.fusing import fuse_modules
+from facerec.models.backbones.fusing import can_fuse, fuse_modules
 
 __all__ = ["Backbone", "halve_up"]
 
@@ -52,6 +53,10 @@ class Backbone(nn.Module):
         """
         fuse_modules(self)
         return self
+
+    def deployed(self) -> Self:
+        """The network to use: a fused copy where something folds, else this very one."""
+        return copy.deepcopy(self).fuse() if can_fuse(self) else self
 
     def facts(self) -> dict[str, Any]:
         """What a record of a run should say of it, as plain data."""

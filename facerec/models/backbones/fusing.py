@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvNorm", "RepDepthwise", "fuse_modules"]
+__all__ = ["ConvNorm", "RepDepthwise", "can_fuse", "fuse_modules"]
 
 _SMALL = 3
 
@@ -99,6 +99,11 @@ class RepDepthwise(nn.Module):
             bias_C = bias_C + shift_C
         self.large.conv = _conv_like(large, kernel=kernel, bias_C=bias_C)
         self.large.norm = self.small = self.identity = None
+
+
+def can_fuse(network: nn.Module) -> bool:
+    """Whether `fuse_modules` would change ``network``."""
+    return any(isinstance(module, ConvNorm) and module.norm is not None for module in network.modules())
 
 
 @torch.no_grad()
