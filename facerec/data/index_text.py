@@ -40,7 +40,14 @@ def parse_index(text: bytes, path: Path) -> tuple[NDArray[np.int64], NDArray[np.
 
 def sort_rows(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The order of the values, and the values in it."""
-    row_bits = len(values).bit_length()
+    count, first = len(values), int(values.min())
+    if int(values.max()) - first == count - 1:
+        # Numbers of one range, as keys are, each of which then knows its place.
+        order = np.full(count, -1, dtype=np.int64)
+        order[values - first] = np.arange(count)
+        if order.min() >= 0:
+            return order, np.arange(first, first + count, dtype=np.int64)
+    row_bits = count.bit_length()
     if int(values.max()) >= 1 << (63 - row_bits):
         order = np.argsort(values)
         return order, values[order]

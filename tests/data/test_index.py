@@ -16,6 +16,7 @@ import pytest
 from facerec.data import index as index_module
 from facerec.data.image_record import build_image_record
 from facerec.data.index import NO_RECORD_FOLLOWS, RecordIndex, open_index
+from facerec.data.index_text import sort_rows
 from facerec.data.record_writer import MAGIC
 from facerec.data.recordio import RecordReader
 from facerec.errors import DataError, MissingPathError, RecordError
@@ -212,6 +213,15 @@ def test_more_records_than_float32_can_count_in_a_file_of_a_hundred_gigabytes(tm
             assert reader.read_batch(np.array(chosen)).labels.tolist() == [7.0] * len(chosen)
             with pytest.raises(RecordError, match=rf"record {count - 2} at byte {(count - 2) * step} is damaged"):
                 reader.read(count - 2)
+
+
+@pytest.mark.parametrize("scale", [1, 3, 1 << 40, 1 << 58])
+def test_rows_are_sorted_whatever_the_spread_of_the_numbers(scale: int) -> None:
+    values = np.random.default_rng(1).permutation(20) * scale + 5
+    for numbers in (values, np.append(values[:-1], values[0])):
+        order, ascending = sort_rows(numbers)
+        assert ascending.tolist() == sorted(numbers.tolist()) == numbers[order].tolist()
+        assert sorted(order.tolist()) == list(range(20))
 
 
 @pytest.mark.parametrize("text", ["0\t0\n1\t12", "0 0\r\n1 12\r\n", "\n0\t0\n\n 1\t12 \n", "0\t0\n1\t12\n"])
