@@ -291,7 +291,7 @@ class TrainingConfig:
     no_decay: tuple[Literal["norm", "bias", "vector"], ...] = ()
     """Weights without decay: of normalisation layers, biases, or all of one dimension (both, and PReLU and scales)."""
     lr_reference_batch: PositiveInt | None = None
-    """Batch that `lr` is meant for: the rates are multiplied by the batch of all processes over it; null leaves them."""
+    """Batch that `lr` is meant for: the rates are multiplied by the batch of all processes over it; null: not."""
     backbone_lr_factor: PositiveFloat = 1.0
     """Factor on the learning rate of the backbone, for fine-tuning with a new head."""
     freeze_backbone_epochs: NaturalInt = 0
