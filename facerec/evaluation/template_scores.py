@@ -45,6 +45,7 @@ FPIRS = (1e-2, 1e-1)
 _BLOCK_IMAGES = 1 << 15
 """Images whose embeddings are in memory at once, if no template is larger: 128 MiB at 512 dimensions with the flip."""
 _CMC_RANKS = 20
+_CHUNK_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,7 +157,10 @@ def verify_templates(
         DataError: a pair names a template without images.
         MetricError: one kind of pair is missing.
     """
-    scores = pair_scores(pooled.embeddings, pooled.rows(pairs, what="a pair").astype(np.int32))
+    scores = np.empty(len(pairs))
+    for start in range(0, len(pairs), _CHUNK_PAIRS):
+        some = slice(start, start + _CHUNK_PAIRS)
+        scores[some] = pair_scores(pooled.embeddings, pooled.rows(pairs[some], what="a pair"))
     roc = roc_curve(scores, genuine)
     return TemplateVerification(
         roc=roc,
