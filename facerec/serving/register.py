@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from facerec.config.load import load_config
 from facerec.data.pairs import PairSet
@@ -25,7 +25,11 @@ from facerec.serving.gallery import load_gallery
 from facerec.serving.gate import SetComparison, compare_results
 from facerec.serving.locate import locate_model
 from facerec.serving.package import stage
+from facerec.serving.spec import PredictorSpec
 from facerec.serving.weights import weights_sha256
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 __all__ = ["Decision", "Gate", "Registration", "register"]
 
@@ -103,16 +107,7 @@ def register(
         present = versions.version_with(client, name, alias)
         decision = _decide(results, pair_sets, name=name, alias=alias, present=present, force=force, device=device)
         card = write_card(name, spec=spec, facts=appraisal.facts, data_license=data_license)
-        with tempfile.TemporaryDirectory() as folder:
-            staged = stage(loaded, spec, Path(folder), card=card, gallery=Path(gallery) if gallery else None)
-            version = versions.log_version(
-                client,
-                name,
-                staged=staged,
-                runtime=runtime,
-                example=base64.b64encode(example_picture(spec.image_hw)).decode("ascii"),
-                run_id=source_run,
-            )
+        version = _log(client, name, loaded, spec=spec, card=card, gallery=gallery, run_id=source_run)
         registration = Registration(
             name=name,
             version=version,
@@ -123,13 +118,38 @@ def register(
             thresholds={f"{t.far:g}": t.threshold for t in spec.calibration.thresholds} if spec.calibration else {},
             decision=decision,
         )
-        versions.describe_version(client, name, version, description=card, tags=_tags(registration, results))
-        if registration.alias is not None:
-            client.set_registered_model_alias(name, registration.alias, str(version))
-        if source_run is not None and decision.comparisons:
-            content = json.dumps(dataclasses.asdict(registration), indent=2)
-            client.log_text(source_run, content, f"registry/{name}-version-{version}.json")
+        _publish(client, registration, results, card=card, run_id=source_run)
     return registration
+
+
+def _log(
+    client: MlflowClient,
+    name: str,
+    loaded: LoadedBackbone,
+    *,
+    spec: PredictorSpec,
+    card: str,
+    gallery: str | None,
+    run_id: str | None,
+) -> int:
+    """Pack the model and make it a version; returns its number."""
+    with tempfile.TemporaryDirectory() as folder:
+        staged = stage(loaded, spec, Path(folder), card=card, gallery=Path(gallery) if gallery else None)
+        example = base64.b64encode(example_picture(spec.image_hw)).decode("ascii")
+        return versions.log_version(client, name, staged=staged, runtime=spec.runtime, example=example, run_id=run_id)
+
+
+def _publish(
+    client: MlflowClient, registration: Registration, results: Sequence[PairResult], *, card: str, run_id: str | None
+) -> None:
+    """Describe a version, give it its alias, and keep the comparison with the run."""
+    name, version = registration.name, registration.version
+    versions.describe_version(client, name, version, description=card, tags=_tags(registration, results))
+    if registration.alias is not None:
+        client.set_registered_model_alias(name, registration.alias, str(version))
+    if run_id is not None and registration.decision.comparisons:
+        content = json.dumps(dataclasses.asdict(registration), indent=2)
+        client.log_text(run_id, content, f"registry/{name}-version-{version}.json")
 
 
 def _load(model: str, *, config_path: str | None, device: str) -> tuple[LoadedBackbone, str | None]:
