@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import requests
 
 _CONFIG = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf"
 _MAIN = """
+{user}
 daemon off;
 pid {folder}/pid;
 error_log {folder}/error.log;
@@ -81,9 +83,6 @@ def proxy(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     if not Path(nginx).is_file() or openssl is None:
         pytest.skip("the proxy's configuration is tested where nginx and openssl are installed")
     folder = tmp_path_factory.mktemp("nginx")
-    # Workers of a server that root starts run as another user.
-    for part in (folder, *folder.parents[:2]):
-        part.chmod(part.stat().st_mode | 0o011)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -108,7 +107,9 @@ def proxy(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert old in text
         text = text.replace(old, new)
     (folder / "facerec.conf").write_text(text)
-    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder))
+    # Workers of a server that root starts run as another user, who may not enter the folders of a test.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
     process = subprocess.Popen([nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE)
     url, certificate = f"https://localhost:{port}", folder / "facerec.crt"
     try:
