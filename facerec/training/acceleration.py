@@ -60,5 +60,3 @@ def allow_tf32(*, enabled: bool) -> None:
     precision = "tf32" if enabled else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
-    # torch refuses to tell its older flag while the two differ, and libraries still ask for it.
-    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
