@@ -127,6 +127,7 @@ def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
     def wrapper(data: bytes, content_type: str, model: Any, input_schema: Any) -> Any:
         kind = content_type.partition(";")[0].strip().lower()
         try:
+            _refuse_many_values(data, limits=limits, is_table=kind != _JSON)
             content: Any = read_json(data, limits=limits) if kind == _JSON else data
             return answer(content, kind, model, input_schema)
         except Refusal:
@@ -140,6 +141,13 @@ def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
             raise refuse(f"the body could not be read as {kind}") from error
 
     return wrapper
+
+
+def _refuse_many_values(data: bytes, *, limits: Limits, is_table: bool) -> None:
+    """Every value but the first stands behind a comma or, in a table, on a new line; base64 holds no comma."""
+    lines = data.count(b"\n") + data.count(b"\r") if is_table else 0
+    if data.count(b",") > limits.values or lines > limits.lines:
+        raise UsageError(f"the body holds too many values; at most {limits.rows} rows are taken")
 
 
 def read_json(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:

@@ -24,6 +24,10 @@ class Limits:
     """Size of a request."""
     rows: int = 1024
     """Rows in a request."""
+    values: int = 1 << 16
+    """Values in a request; empty ones take a hundred times their bytes once they are parsed."""
+    lines: int = 1 << 19
+    """Lines of a CSV; base64 that is broken into lines has 436,000 of them in a whole body."""
     image_bytes: int = 1 << 23
     """Size of one encoded picture."""
     pixels: int = 1 << 22

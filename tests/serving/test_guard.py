@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from facerec.errors import UsageError
-from facerec.serving.guard import guard_server, read_json
+from facerec.serving.guard import _careful, guard_server, read_json
 from facerec.serving.images import Limits
-from facerec.serving.refusal import refuse
+from facerec.serving.refusal import Refusal, refuse
 
 
 def test_a_good_body_is_parsed() -> None:
@@ -44,6 +44,23 @@ def test_a_bad_body_is_refused_in_one_sentence(body: bytes, sentence: str) -> No
 def test_many_rows_are_not_deep() -> None:
     body = json.dumps({"inputs": [{"image_a": "x"}] * 1000}).encode()
     assert len(read_json(body, limits=Limits(json_depth=4))["inputs"]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/csv", b"image_a" + b"," * 200_000 + b"\nx\n"),
+        ("text/csv", b"image_a\n" + b"x\n" * 600_000),
+        ("text/csv", b"image_a\r" + b"x\r" * 600_000),
+        ("application/json", b'{"instances": [' + b"{}," * 200_000 + b"{}]}"),
+    ],
+)
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(kind: str, body: bytes) -> None:
+    def parse(*arguments: object) -> None:
+        pytest.fail("the body was parsed")
+
+    with pytest.raises(Refusal, match="too many values; at most 1024 rows"):
+        _careful(parse, Limits())(body, kind, None, None)
 
 
 def test_a_refusal_keeps_its_sentence_whatever_mlflow_writes_into_it() -> None:
