@@ -81,6 +81,8 @@ def _check_training(config: Config) -> Iterator[Problem]:
         )
     if training.min_lr > training.lr:
         yield "training.min_lr", f"{training.min_lr:g} is above training.lr ({training.lr:g})"
+    if training.monitor == "train/loss" and training.mode == "max":
+        yield "training.mode", "'max' would keep the checkpoint with the largest train/loss; set mode: min"
     if training.early_stop and not config.bin_files and training.monitor != "train/loss":
         yield (
             "training.early_stop",

@@ -97,7 +97,9 @@ class Session:
     def judgement(self) -> Judgement:
         """The best evaluation so far, and how long ago it was."""
         training = self.config.training
-        return judge(self.evaluations, key=self.monitor, mode=training.mode, min_delta=training.min_delta)
+        # Without pair sets the loss stands in for the metric that ``mode`` was meant for.
+        mode = "min" if self.monitor == "train/loss" else training.mode
+        return judge(self.evaluations, key=self.monitor, mode=mode, min_delta=training.min_delta)
 
     @property
     def is_finished(self) -> bool:

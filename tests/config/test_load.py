@@ -74,6 +74,7 @@ def test_every_problem_is_reported_with_line_and_path(tmp_path: Path) -> None:
         ("training: {scheduler: multistep, milestones: [8, 8]}", "training.milestones: must rise strictly"),
         ("training: {min_lr: 1.0}", "training.min_lr: 1 is above training.lr"),
         ("training: {early_stop: true}", "training.early_stop: needs something to watch"),
+        ("training: {monitor: train/loss}", "training.mode: 'max' would keep the checkpoint with the largest"),
         ("head: {h: 0.3}", "head.h: has no effect with head.type 'arcface'"),
         ("head: {easy_margin: true}", "head.easy_margin: belongs to the exact gradient"),
         ("head: {type: arcfase}", "did you mean 'arcface'?"),

@@ -88,8 +88,10 @@ def test_early_stop_ends_the_training_after_patience(make_config: MakeConfig) ->
     assert result.last.epoch == 3
 
 
-def test_the_loss_can_be_monitored_without_pairs(make_config: MakeConfig) -> None:
-    config = make_config(eval__bin_file=None, training__monitor="train/loss", training__mode="min")
+@pytest.mark.parametrize("named", [True, False])
+def test_without_pairs_the_smallest_loss_is_the_best(make_config: MakeConfig, named: bool) -> None:
+    monitor = {"training__monitor": "train/loss", "training__mode": "min"} if named else {}
+    config = make_config(eval__bin_file=None, **monitor)
     result = train(config, tracker=RecordingTracker())
     assert result.best is not None
     assert result.best.epoch == 3
