@@ -61,9 +61,10 @@ class Verdict:
 
 
 def best_trials(trials: Sequence[FrozenTrial], plan: StudyPlan, *, count: int) -> list[FrozenTrial]:
-    """The best complete trials, the baseline left out, each setting once."""
+    """The best complete trials, each setting once; the baseline's is left out, whoever has drawn it."""
     complete = [one for one in counted_trials(trials) if one.state.name == "COMPLETE"]
-    complete = [one for one in complete if not one.user_attrs.get("facerec.baseline")]
+    baseline = plan.space.to_params(plan.baseline)
+    complete = [one for one in complete if not one.user_attrs.get("facerec.baseline") and one.params != baseline]
     ranked = sorted(complete, key=lambda one: (-plan.objective.sign * results(one)[0], one.number))
     chosen: list[FrozenTrial] = []
     for trial in ranked:
@@ -127,14 +128,17 @@ def judge_confirmation(candidates: Sequence[Candidate], plan: StudyPlan) -> Verd
     """Whether the best confirmed setting beats the baseline by more than the noise of its seeds.
 
     Differences are paired by seed; the interval is Student's. With k candidates each is judged at 1 - (1 - c) / k
-    (Bonferroni), because the best of several is chosen after looking. None where nothing was confirmed.
+    (Bonferroni), because the best of several is chosen after looking. A setting that failed with more seeds than
+    another one does not compete: the mean of the seeds that it survived flatters it. None where nothing was confirmed.
     """
     sign = plan.objective.sign
     baseline = next(one for one in candidates if one.is_baseline)
     confirmed = [one for one in candidates if not one.is_baseline and one.mean is not None]
     if not confirmed and baseline.mean is None:
         return None
-    best = max(confirmed, key=lambda one: sign * (one.mean or 0.0), default=baseline)
+    most = max((_num_shared(one, baseline) for one in confirmed), default=0)
+    steady = [one for one in confirmed if _num_shared(one, baseline) == most]
+    best = max(steady, key=lambda one: sign * (one.mean or 0.0), default=baseline)
     confidence = 1 - (1 - plan.study.confirm.confidence) / max(1, len(confirmed))
     common = sorted(set(best.by_seed) & set(baseline.by_seed))
     differences = [sign * (best.by_seed[seed] - baseline.by_seed[seed]) for seed in common]
@@ -155,6 +159,10 @@ def judge_confirmation(candidates: Sequence[Candidate], plan: StudyPlan) -> Verd
         exceeds_noise=exceeds,
         sentence=_sentence(best, gain, interval, confidence=confidence, seeds=len(common), label=plan.objective.label),
     )
+
+
+def _num_shared(one: Candidate, other: Candidate) -> int:
+    return len(set(one.by_seed) & set(other.by_seed))
 
 
 def student_interval(differences: Sequence[float], *, confidence: float) -> tuple[float, float]:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from facerec.tuning.confirm import Candidate, fresh_seeds, judge_confirmation, student_interval
+from facerec.training.interrupt import Interrupt
+from facerec.tuning.confirm import Candidate, best_trials, fresh_seeds, judge_confirmation, student_interval
 from facerec.tuning.plan import StudyPlan, load_study
-from tests.tuning.synthetic import make_study
+from facerec.tuning.study import search_slots
+from facerec.tuning.worker import Phase, work
+from tests.tuning.synthetic import Sum, make_study, open_synthetic
 
 
 @pytest.fixture
@@ -73,6 +76,14 @@ def test_where_nothing_is_better_the_baseline_wins(plan: StudyPlan) -> None:
     assert "keep the baseline" in verdict.sentence
 
 
+def test_a_setting_that_most_seeds_broke_does_not_win_by_the_one_that_it_survived(plan: StudyPlan) -> None:
+    people = [candidate(0, [0.80, 0.82, 0.81, 0.79]), candidate(1, [0.95]), candidate(5, [0.85, 0.87, 0.86, 0.84])]
+    verdict = judge_confirmation(people, plan)
+    assert verdict is not None
+    assert verdict.winner.number == 5
+    assert verdict.exceeds_noise
+
+
 def test_more_candidates_make_each_interval_wider(plan: StudyPlan) -> None:
     base, one, two = (
         candidate(0, [0.80, 0.82, 0.81, 0.79]),
@@ -113,3 +124,16 @@ def test_fresh_seeds_are_none_that_the_search_trained_with(tmp_path: Path) -> No
     space = {"seed": {"int": [40, 60]}, "head.margin": {"float": [0.0, 0.6]}}
     plan = load_study(make_study(tmp_path, space=space, confirm={"top_k": 1, "seeds": 3}))
     assert fresh_seeds(plan) == [61, 62, 63]
+
+
+def test_a_setting_that_is_the_baselines_is_no_candidate(tmp_path: Path) -> None:
+    space = {"head.margin": {"choice": [0.3, 0.5]}, "training.lr": {"choice": [0.05]}}
+    opened = open_synthetic(make_study(tmp_path, space=space, budget={"trials": 8}))
+    slots = search_slots(opened.plan)
+    work(
+        Phase(name="trial", plan=opened.plan, table=opened.search, slots=slots, run=Sum(0.0), is_search=True),
+        Interrupt(),
+    )
+    trials = opened.search.trials()
+    assert sum(trial.params == slots[0].params for trial in trials) > 1
+    assert all(trial.params != slots[0].params for trial in best_trials(trials, opened.plan, count=8))
