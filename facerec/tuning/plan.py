@@ -105,8 +105,9 @@ def load_study(
 
 
 def plan_to_dict(plan: StudyPlan) -> dict[str, Any]:
-    """A plan as plain data, as a study's storage remembers it."""
-    return {"name": plan.name, "study": dataclasses.asdict(plan.study), "base": plan.base_data}
+    """A plan as plain data, as a study's storage remembers it, without the storage, which may name a password."""
+    study = dataclasses.replace(plan.study, storage=None)
+    return {"name": plan.name, "study": dataclasses.asdict(study), "base": plan.base_data}
 
 
 def plan_from_dict(data: Mapping[str, Any]) -> StudyPlan:

@@ -104,6 +104,11 @@ def test_the_training_watches_the_objective(tmp_path: Path) -> None:
     assert (plan.base.training.monitor, plan.base.training.mode) == ("eval/orl/eer", "min")
 
 
+def test_a_storage_is_not_told_its_own_password(tmp_path: Path) -> None:
+    plan = load_study(study(tmp_path), storage="postgresql://tuner:secret@db.example/facerec")
+    assert "secret" not in json.dumps(plan_to_dict(plan))
+
+
 def test_overrides_and_another_base_count_more_than_the_file(tmp_path: Path) -> None:
     path = study(tmp_path, set={"training.epochs": 9})
     plan = load_study(path, overrides=["training.epochs=7"], trials=5, storage="sqlite:///x.db")
