@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -100,32 +101,33 @@ class MlflowTracker:
         """
         if self._spool is None:
             return
-        self._files += 1
-        upload = path.absolute()
-        try:
-            upload = snapshot(path, folder=self._spool.files_folder / f"{self._files:06d}")
-        except FileNotFoundError:
-            _log.warning("%s does not exist and is not kept with the run", path)
-            return
-        except OSError as error:
-            _log.warning("%s cannot be copied into the spool (%s); it is uploaded as it is later", path, error)
-        self._buffer.add_event("artifact", {"path": str(upload), "folder": folder.strip("/")})
+        upload = self._kept(self._spool, path)
+        if upload is not None:
+            self._buffer.add_event("artifact", {"path": str(upload), "folder": folder.strip("/")})
 
     def log_image(self, path: Path, *, key: str, step: int) -> None:
         """Keep a PNG for MLflow's image grid, which shows the pictures of a key by step."""
         if self._spool is None:
             return
-        self._files += 1
-        upload = snapshot(path, folder=self._spool.files_folder / f"{self._files:06d}")
-        body = {"path": str(upload), "key": key, "step": step, "time_ms": time.time_ns() // 1_000_000}
-        self._buffer.add_event("image", body)
+        upload = self._kept(self._spool, path)
+        if upload is not None:
+            body = {"path": str(upload), "key": key, "step": step, "time_ms": time.time_ns() // 1_000_000}
+            self._buffer.add_event("image", body)
 
     def log_model(self, model: ModelDescription) -> None:
-        """Keep a saved model as an output of the run, each metric tied to the pair set that its key names."""
+        """Keep a saved model as an output of the run, each metric tied to the pair set that its key names.
+
+        Raises:
+            OSError: the model cannot be copied into the spool.
+        """
         if self._spool is None:
             return
         self._files += 1
-        upload = snapshot(model.folder, folder=self._spool.files_folder / f"{self._files:06d}")
+        place = self._spool.files_folder / f"{self._files:06d}"
+        upload = snapshot(model.folder, folder=place)
+        if not upload.is_relative_to(place):
+            # The caller's folder is a temporary one, and /tmp is often another disk, to which nothing can be linked.
+            upload = Path(shutil.copytree(model.folder, place / model.folder.name))
         parts = [
             {
                 "dataset": data.name,
@@ -172,6 +174,18 @@ class MlflowTracker:
                 self._spool.path,
                 self._spool_dir,
             )
+
+    def _kept(self, spool: Spool, path: Path) -> Path | None:
+        """What to upload of a file or folder, as it is now; None where it does not exist."""
+        self._files += 1
+        try:
+            return snapshot(path, folder=spool.files_folder / f"{self._files:06d}")
+        except FileNotFoundError:
+            _log.warning("%s does not exist and is not kept with the run", path)
+            return None
+        except OSError as error:
+            _log.warning("%s cannot be copied into the spool (%s); it is uploaded as it is later", path, error)
+            return path.absolute()
 
     def _abandon(self, spool: Spool) -> None:
         spool.discard()

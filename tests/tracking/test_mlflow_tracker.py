@@ -244,7 +244,15 @@ def wait_until(condition, *, within_s=10.0):
     return False
 
 
-def test_a_model_is_kept_with_the_metrics_of_its_epoch_and_their_data(store, describe, curve, tmp_path):
+@pytest.mark.parametrize("links", [True, False], ids=["the same disk", "another disk"])
+def test_a_model_is_kept_with_the_metrics_of_its_epoch_and_their_data(
+    store, describe, curve, tmp_path, monkeypatch, links
+):
+    def no_link(source, target):
+        raise OSError("Invalid cross-device link")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
     folder = tmp_path / "predictor"
     folder.mkdir()
     (folder / "MLmodel").write_text("flavors: {}\n")
