@@ -36,7 +36,8 @@ def keep_predictor(tracker: Tracker, result: TrainResult, *, device: str = "auto
 
     try:
         _keep(tracker, result, device=device)
-    except (FacerecError, MlflowException, OSError) as error:
+    except (FacerecError, MlflowException, ImportError, OSError, RuntimeError) as error:
+        # RuntimeError: the memory of a GPU that the training still fills; ImportError: a package that is not installed.
         _log.warning(
             "the predictor could not be packed (%s); make it later with `facerec register --checkpoint %s --name NAME`",
             error,
