@@ -52,7 +52,10 @@ def tune(
     machines join in. An empty value counts as absent.
     """
     if context.invoked_subcommand is not None:
+        _refuse_before(context, context.invoked_subcommand)
         return
+    if dry_run and as_json:
+        raise UsageError("--dry-run prints a text for people; leave --json out")
     if not study:
         raise UsageError("give --study FILE, such as --study studies/demo.yaml")
     from facerec.tuning.plan import load_study
@@ -119,6 +122,13 @@ def export(study: str, out: str, trial: int | None, storage: str) -> None:
         comment = f"Study {plan.name}, trial {number}.\n{sentence}"
     atomic_write_text(Path(out), tuned_yaml(plan, values, comment=comment))
     click.echo(f"wrote {out}", err=True)
+
+
+def _refuse_before(context: click.Context, command: str) -> None:
+    """Options of a study before the name of another command would have no effect."""
+    given = [one for one in context.command.params if context.params.get(one.name or "") not in ("", (), False, None)]
+    if given:
+        raise UsageError(f"{given[0].opts[0]} stands before '{command}' and has no effect there; write it after it")
 
 
 def _run(plan: StudyPlan, *, workers: int, as_json: bool) -> None:

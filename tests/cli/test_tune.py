@@ -50,6 +50,8 @@ def study(tmp_path: Path) -> Path:
         (("--study", "studies/demo.yaml", "--set", "training.epoch=3"), "did you mean 'training.epochs'"),
         (("--study", "studies/demo.yaml", "--storage", "oracle://x"), "is no storage"),
         (("show", "nowhere"), "there is no study 'nowhere'"),
+        (("--storage", "x.log", "show", "nowhere"), "--storage stands before 'show'"),
+        (("--study", "studies/demo.yaml", "--dry-run", "--json"), "leave --json out"),
     ],
 )
 def test_mistakes_end_with_a_sentence_and_code_2(
