@@ -160,7 +160,7 @@ def list_models() -> list[dict[str, Any]]:
                 "latest_version": max((int(v.version) for v in _versions(client, model.name)), default=None),
                 "aliases": {alias: int(version) for alias, version in model.aliases.items()},
             }
-            for model in client.search_registered_models()
+            for model in _models(client)
         ]
 
 
@@ -183,6 +183,15 @@ def show_model(name: str) -> dict[str, Any]:
         aliases = {alias: int(version) for alias, version in model.aliases.items()}
         found = sorted(_versions(client, name), key=lambda version: -int(version.version))
         return {"name": name, "aliases": aliases, "versions": [_version_row(version, aliases) for version in found]}
+
+
+def _models(client: MlflowClient) -> Iterator[Any]:
+    """All models; the registry hands them out in pages."""
+    token: str | None = None
+    while token != "":
+        page = client.search_registered_models(page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -32,6 +34,24 @@ MODEL = {
         },
     ],
 }
+
+
+def test_every_page_of_the_registry_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Page(list):
+        token = ""
+
+    class Client:
+        def search_registered_models(self, page_token: str | None = None) -> Page:
+            number = int(page_token or 0)
+            page = Page([SimpleNamespace(name=f"model {number}", aliases={})])
+            page.token = str(number + 1) if number < 2 else None
+            return page
+
+        def search_model_versions(self, text: str) -> list[object]:
+            return []
+
+    monkeypatch.setattr(versions, "registry", lambda: nullcontext(Client()))
+    assert [model["name"] for model in versions.list_models()] == ["model 0", "model 1", "model 2"]
 
 
 def test_the_list_names_models_and_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
