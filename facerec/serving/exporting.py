@@ -82,6 +82,8 @@ def export(
         raise UsageError("quantisation is for ONNX graphs; give --format onnx")
     if calibration is not None and quantisation != "static":
         raise UsageError("--calibration has an effect with --int8 static alone")
+    if quantisation == "static" and calibration is None:
+        raise UsageError("a static quantisation needs pictures to find the ranges on; give --calibration FILE.bin")
     loaded = load_backbone(locate_model(model), config=load_config(config_path) if config_path else None)
     pair_sets = [read_pairs(path) for path in bins]
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -101,4 +101,7 @@ def test_options_without_effect_are_refused(checkpoint: Path, tmp_path: Path, gr
     with pytest.raises(UsageError, match="--int8 static alone"):
         export(str(checkpoint), out, format="onnx", quantisation="dynamic", calibration="x.bin")
     with pytest.raises(UsageError, match="needs pictures"):
+        export(str(checkpoint), out, format="onnx", quantisation="static")
+    assert not out.exists()
+    with pytest.raises(UsageError, match="needs pictures"):
         quantise(graph, out, mode="static", image_hw=(SIDE, SIDE))
