@@ -31,6 +31,7 @@ __all__ = [
     "read_state",
     "read_tensors",
     "save_checkpoint",
+    "set_aside_later",
 ]
 
 FORMAT = 2
@@ -96,6 +97,21 @@ def list_checkpoints(run_folder: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     found = [(int(match[1]), path) for path in run_folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
+
+
+def set_aside_later(run_folder: Path, *, step: int) -> list[str]:
+    """Rename the checkpoints after ``step``, from which the run goes on another way; returns the new names.
+
+    They are no checkpoints of the run any more: a checkpoint that is there already would be kept instead of a new one.
+    """
+    names: list[str] = []
+    for path in list_checkpoints(run_folder):
+        if int(path.name.removeprefix("step-")) > step:
+            target = path.with_name(f"replaced-{path.name}")
+            if target.exists():
+                shutil.rmtree(target)
+            names.append(path.rename(target).name)
+    return names
 
 
 def prune(run_folder: Path, *, keep_last_n: int) -> None:

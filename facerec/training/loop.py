@@ -17,7 +17,7 @@ from facerec.training.opening import occupy_run_folder, open_session
 from facerec.training.optim import set_learning_rate
 from facerec.training.progress import Progress
 from facerec.training.record import TrainResult, conclude, record_epoch
-from facerec.training.saving import save
+from facerec.training.saving import leave_later_checkpoints, save
 from facerec.training.session import Session
 from facerec.training.stopwatch import Stopwatch
 from facerec.training.tracker import RunStatus, Tracker
@@ -85,6 +85,7 @@ def _run(session: Session, interrupt: Interrupt) -> None:
         save(session)  # Before the first step: a disk that cannot hold a checkpoint is found out now.
         if session.config.eval.before_training:
             record_epoch(session)
+    leave_later_checkpoints(session)
     while True:
         if session.epoch_is_unrecorded:
             record_epoch(session)

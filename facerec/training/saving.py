@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from facerec.config.load import config_to_dict
 from facerec.errors import CheckpointError
 from facerec.models.state_load import load_tensors
 from facerec.rng import capture_rng, restore_rng, seed_everything
-from facerec.training.checkpoint import SavedState, prune, read_tensors, save_checkpoint
+from facerec.training.checkpoint import SavedState, mark, prune, read_tensors, save_checkpoint, set_aside_later
 from facerec.training.head_parts import load_head, own_rows, whole_head, whole_rows
 from facerec.training.history import Evaluation
 from facerec.training.optimizer_state import load_optimizer, split_optimizer
 from facerec.training.resume import check_resumable, place_in_epoch
 from facerec.training.session import Session
 
-__all__ = ["restore", "save"]
+__all__ = ["leave_later_checkpoints", "restore", "save"]
+
+LOGGER = logging.getLogger("facerec")
 
 
 def save(session: Session) -> None:
@@ -75,6 +78,23 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
     session.evaluations = _known_evaluations(session.run_folder, state)
     session.resumed_from, session.resume_run_id = checkpoint, state.tracker_run_id
     _restore_ranks(session, state)
+
+
+def leave_later_checkpoints(session: Session) -> None:
+    """Set aside what the run has saved after the checkpoint that it goes on from; rank 0 does, and holds the run."""
+    if session.resumed_from is None or not session.world.is_main:
+        return
+    folder, best = session.run_folder, session.judgement.best
+    names = set_aside_later(folder, step=session.global_step)
+    mark(folder, "last", session.resumed_from)
+    if not names:
+        return
+    LOGGER.warning("the run goes on from an earlier checkpoint; later ones are set aside as %s", ", ".join(names))
+    known = folder / f"step-{best.step:08d}" if best else None
+    if known is not None and known.is_dir():
+        mark(folder, "best", known)
+    elif not (folder / "best").exists():
+        (folder / "best").unlink(missing_ok=True)
 
 
 def _state(session: Session, ranks: list[dict[str, Any]], scalars: dict[str, Any]) -> SavedState:

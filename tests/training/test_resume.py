@@ -107,6 +107,23 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(make_config: MakeConfig, 
     assert (run / "history.json").read_text() == history
 
 
+def test_going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(make_config(checkpoint__keep_last_n=9), tracker=RecordingTracker()).run_folder
+    before = final_bytes(run)
+    # Elsewhere than from the end: the same steps again, at another rate.
+    again = make_config(training__resume=str(run / "step-00000004"), training__lr=0.01, checkpoint__keep_last_n=9)
+    result = train(again, tracker=RecordingTracker())
+    assert (run / "last").resolve().name == "step-00000012"
+    assert final_bytes(run)["model.safetensors"] != before["model.safetensors"]
+    aside = run / "replaced-step-00000012" / "model.safetensors"
+    assert aside.read_bytes() == before["model.safetensors"]
+    assert "set aside as replaced-step-00000008, replaced-step-00000012" in caplog.text
+    assert result.best is not None
+    assert (run / "best").resolve().name == f"step-{result.best.step:08d}"
+
+
 def test_a_finished_run_has_nothing_left_to_do(make_config: MakeConfig) -> None:
     result = train(make_config(), tracker=RecordingTracker())
     before = final_bytes(result.run_folder)
