@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 
-__all__ = ["launch"]
+__all__ = ["ENDS_WITH", "SECONDS_TO_SAVE", "launch"]
 
-_SECONDS_TO_SAVE = 300
+ENDS_WITH = "FACEREC_ENDS_WITH"
+"""Environment variable: the number of the starting process, whose death counts as a SIGTERM."""
+SECONDS_TO_SAVE = 300
 
 
 def launch(arguments: Sequence[str], *, processes: int) -> int:
@@ -22,7 +27,9 @@ def launch(arguments: Sequence[str], *, processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SECONDS_TO_SAVE))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
+    if parent := os.environ.pop(ENDS_WITH, ""):
+        threading.Thread(target=_end_with, args=(int(parent),), name="end-with-parent", daemon=True).start()
     # The processes share the cores; torch would start a thread per core in each of them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     config = LaunchConfig(
@@ -43,6 +50,12 @@ def launch(arguments: Sequence[str], *, processes: int) -> int:
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     return 0
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _cores() -> int:

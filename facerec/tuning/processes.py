@@ -16,6 +16,7 @@ from facerec.errors import MissingPathError, TrainingError
 from facerec.fsio import atomic_write_text
 from facerec.training.history import Evaluation
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
+from facerec.training.launch import ENDS_WITH
 from facerec.training.run_folder import latest_run
 from facerec.tuning.history import read_history
 
@@ -41,6 +42,7 @@ def train_in_processes(config: Config, *, processes: int, on_evaluation: Callabl
     earlier = set(place.glob("[0-9]*_[0-9]*")) if not config.training.resume else set()
     # A run that `mlflow run` has opened is the study's, not this trial's.
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    environment[ENDS_WITH] = str(os.getpid())
     with Interrupt() as stop, (place / "train.log").open("ab") as log:
         command = [sys.executable, "-m", "facerec", "train", "--config", str(place / "trial.yaml")]
         command += ["--nproc", str(processes)]

@@ -22,8 +22,9 @@ from facerec.models.build import build_backbone
 from facerec.models.device import resolve_device
 from facerec.models.measure import measure
 from facerec.training.history import Evaluation
+from facerec.training.launch import SECONDS_TO_SAVE
 from facerec.training.loop import train
-from facerec.training.run_folder import checkpoint_to_resume
+from facerec.training.run_folder import checkpoint_to_resume, latest_run, lock_run
 from facerec.training.warm import WarmData
 from facerec.tuning.confirm import REPORT_ATTR, SEED_ATTR
 from facerec.tuning.history import read_history
@@ -177,9 +178,21 @@ def _watcher(objective: Objective | None, job: Job) -> Callable[[Evaluation], No
 def _resumable(save_dir: Path) -> str | bool:
     """The checkpoint to go on from, or False where the dead worker left none on this machine."""
     try:
+        _wait_until_free(latest_run(save_dir))
         return str(checkpoint_to_resume(True, save_dir=save_dir))
     except (MissingPathError, CheckpointError):
         return False
+
+
+def _wait_until_free(run: Path) -> None:
+    """Wait for the processes of a worker that was killed: they save before they end."""
+    deadline_s = time.monotonic() + SECONDS_TO_SAVE + 30
+    while time.monotonic() < deadline_s:
+        try:
+            with lock_run(run):
+                return
+        except TrainingError:
+            time.sleep(0.5)
 
 
 def _history_before(config: Config) -> list[Evaluation]:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from facerec.tracking.study import StudyRun
 from facerec.training.history import Evaluation
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.training.loop import train
-from facerec.training.run_folder import latest_run
+from facerec.training.run_folder import latest_run, lock_run
 from facerec.training.warm import WarmData
 from facerec.tuning.history import read_history
 from facerec.tuning.locate import config_of_trial, find_study
@@ -26,7 +27,7 @@ from facerec.tuning.plan import StudyPlan, load_study
 from facerec.tuning.report import StudyReport, describe_report
 from facerec.tuning.run import run_study
 from facerec.tuning.study import open_study, search_slots
-from facerec.tuning.trial import Trainer
+from facerec.tuning.trial import Trainer, _wait_until_free
 from facerec.tuning.worker import Job, Outcome, Phase, work
 from tests.packs import write_pack, write_pair_set
 
@@ -259,6 +260,18 @@ def test_a_trial_of_two_processes_reports_is_pruned_and_gives_its_value(tmp_path
     assert first.values == [max(first.intermediate_values.values())]
     assert second.state.name in ("PRUNED", "COMPLETE")
     assert second.intermediate_values
+
+
+def test_a_repeated_trial_waits_for_the_processes_of_its_dead_worker(tmp_path: Path) -> None:
+    run_folder = tmp_path / "20260101_000000"
+    run_folder.mkdir()
+    with lock_run(run_folder):
+        waiting = threading.Thread(target=_wait_until_free, args=(run_folder,))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_value(tmp_path: Path) -> None:
