@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from facerec.errors import DeviceError, UsageError
 from facerec.models.device import resolve_device
@@ -71,6 +71,15 @@ class World:
         total = values.clone()
         dist.all_reduce(total)
         return total
+
+    def take_buffers_of_main(self, module: nn.Module) -> None:
+        """Give every process the buffers of rank 0's copy of a module."""
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
+            value = buffer.contiguous()
+            dist.broadcast(value, src=0)
+            buffer.copy_(value)
 
     def largest(self, value: int) -> int:
         """The largest of the integers that the processes give; it waits for no GPU."""

@@ -52,6 +52,8 @@ def _alone(session: Session) -> list[PairResult]:
 
 def _together(session: Session) -> list[PairResult]:
     results: list[PairResult] = []
+    # Each process has the running statistics of its own last batch; the checkpoint holds those of rank 0.
+    session.world.take_buffers_of_main(session.parts.verified_backbone)
     for pairs in session.pair_sets:
         embeddings = _embed_together(session, pairs)
         if session.world.is_main:
