@@ -60,7 +60,8 @@ def _is_of_compiler(error: RuntimeError) -> bool:
 def not_finite(session: Session, lr: float) -> TrainingError:
     """The error for a loss or a gradient that is not finite: which step, and which records it had."""
     first = session.step.first_broken_step
-    step, keys = next(((step, keys) for step, keys in session.recent_keys if step == first), (session.global_step, []))
+    step = session.global_step if first < 0 else first
+    keys = next((keys for number, keys in session.recent_keys if number == step), [])
     records = ", ".join(map(session.loader.name_of, keys[:8])) + (", …" if len(keys) > 8 else "")
     scaler = session.step.scaler
     scale = f", loss scale {scaler.get_scale():.3g}" if scaler.is_enabled() else ""

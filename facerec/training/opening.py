@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,8 @@ def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmDa
             epoch_means=RunningMeans(device, world=world),
             symptoms=watch_symptoms(config, loader, world=world),
             tracker=tracker,
+            # CUDA is asked every `print_freq` steps whether one was broken.
+            recent_keys=deque(maxlen=max(64, config.logging.print_freq)),
             run_folder=checkpoint.parent if checkpoint else _new_run_folder(config, world),
         )
         if checkpoint and state:
