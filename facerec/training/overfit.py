@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from facerec.config.schema import AugmentConfig, Config, FlipConfig
+from facerec.config.schema import BACKBONE_OPTIONS, AugmentConfig, Config, FlipConfig
 from facerec.data.loader import build_train_loader
 from facerec.errors import ConfigError
+from facerec.registry import BACKBONES
 from facerec.training.assembly import Parts, assemble
 from facerec.training.distributed import World
+from facerec.training.failures import explained_failures
 from facerec.training.optim import rate_scale, set_learning_rate
 
 __all__ = ["Verdict", "overfit"]
@@ -37,8 +39,9 @@ class Verdict:
 def overfit(config: Config, *, batches: int, tell: Callable[[str], None]) -> Verdict:
     """Train on the first ``batches`` batches, the same pictures again and again, until the loss is near zero.
 
-    Without augmentation, weight decay or dropout, which keep a network from it, and without schedule: the learning
-    rate is ``training.lr``, after a warm-up over ten passes. The loss is near zero below 0.05. Nothing is written.
+    Without augmentation, weight decay, dropout and stochastic depth, those that a backbone has by default included,
+    which keep a network from it, and without schedule: the learning rate is ``training.lr``, after a warm-up over ten
+    passes. The loss is near zero below 0.05. Nothing is written.
 
     Raises:
         ConfigError: an epoch has fewer batches.
@@ -52,7 +55,8 @@ def overfit(config: Config, *, batches: int, tell: Callable[[str], None]) -> Ver
         source = loader.epoch(0)
         chosen = [next(source) for _ in range(batches)]
     kept = [(batch.images_BCHW.to(parts.device), batch.labels_B.to(parts.device)) for batch in chosen]
-    return _learn(config, parts, kept, tell)
+    with explained_failures(config, parts):
+        return _learn(config, parts, kept, tell)
 
 
 def _learn(config: Config, parts: Parts, kept: _Batches, tell: Callable[[str], None]) -> Verdict:
@@ -93,10 +97,12 @@ def _without_regularisation(config: Config) -> Config:
     training = dataclasses.replace(
         config.training, weight_decay=0.0, freeze_backbone_epochs=0, ema_decay=None, resume=False
     )
-    has_dropout = config.model.dropout is not None
+    # Those that the backbone has of its own, too.
+    options = BACKBONES.entry(config.model.backbone).options
+    without = dict.fromkeys((name for name in BACKBONE_OPTIONS if name in options), 0.0)
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, dropout=0.0) if has_dropout else config.model,
+        model=dataclasses.replace(config.model, **without),
         data=dataclasses.replace(config.data, augment=AugmentConfig(flip=FlipConfig(p=0.0))),
         training=training,
     )

@@ -11,7 +11,7 @@ import pytest
 from facerec.config.schema import Config
 from facerec.errors import ConfigError
 from facerec.training.dry_run import describe_plan
-from facerec.training.overfit import overfit
+from facerec.training.overfit import _without_regularisation, overfit
 
 MakeConfig = Callable[..., Config]
 
@@ -34,6 +34,14 @@ def test_a_sound_set_up_learns_a_batch_by_heart(make_config: MakeConfig, tmp_pat
     assert verdict.losses[-1] < 0.05 < verdict.losses[0]
     assert verdict.sentence.startswith("LEARNT  1 batch(es), 16 images: loss ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_dropout_that_a_backbone_has_by_default_is_off_too(make_config: MakeConfig) -> None:
+    config = make_config(model__backbone="vit_t", model__dropout=None, model__drop_path=0.3)
+    assert _without_regularisation(config).model.drop_path == 0.0
+    assert _without_regularisation(config).model.mask_ratio == 0.0
+    config = make_config(model__backbone="resnet50", model__dropout=None)
+    assert _without_regularisation(config).model.dropout == 0.0
 
 
 def test_a_set_up_that_cannot_learn_is_told_so(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
