@@ -69,7 +69,7 @@ def _advice(config: Config, device: torch.device, static_bytes: int) -> str:
     else:
         lines.append(f"weights and optimiser take {static_bytes / _GIB:.1f} GiB")
     more = smaller_parts(batch, parts)
-    ways = ["model.grad_checkpointing: true"] if hasattr(config.model, "grad_checkpointing") else []
+    ways = [] if config.model.grad_checkpointing else ["model.grad_checkpointing: true"]
     if more:
         ways.insert(0, f"training.accumulation_steps: {more} ({batch // more} pictures at a time, the same training)")
     ways.append(f"data.batch_size: {max(2, batch // 2)}")

@@ -44,6 +44,17 @@ def test_running_out_of_memory_says_what_to_lower(make_config: MakeConfig, error
     message = str(caught.value)
     assert "training.accumulation_steps: 2 (8 pictures at a time, the same training)" in message
     assert "data.batch_size: 8" in message
+    assert "model.grad_checkpointing: true" in message
+
+
+def test_what_is_done_already_is_not_advised(make_config: MakeConfig) -> None:
+    config = make_config(model__grad_checkpointing=True)
+    with (
+        pytest.raises(TrainingError) as caught,
+        explained_memory_errors(config, CPU, static_bytes=0),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert "grad_checkpointing" not in str(caught.value)
 
 
 def test_other_errors_stay_what_they_are(make_config: MakeConfig) -> None:
