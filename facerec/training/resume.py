@@ -17,6 +17,8 @@ _FIXED = (
     "model.backbone",
     "model.embedding_size",
     "model.dropout",
+    "model.drop_path",
+    "model.mask_ratio",
     "head.",
     "data.batch_size",
     "data.img_size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_another_number_of_processes_is_told_with_the_joint_batch() -> None:
     (line,) = told(state(batch_size=32, world_size=4), config(64), world_size=2)
     assert "the joint batch 128 -> 128" in line
     assert "mind" not in line
+
+
+@pytest.mark.parametrize("key", ["drop_path", "mask_ratio"])
+def test_what_a_backbone_leaves_out_stays_as_dropout_does(key: str) -> None:
+    present = dataclasses.replace(config(32), model=dataclasses.replace(config(32).model, **{key: 0.3}))
+    with pytest.raises(CheckpointError, match=rf"model\.{key}: None -> 0\.3"):
+        told(state(batch_size=32, world_size=1), present, world_size=1)
 
 
 def test_another_batch_is_refused_unless_the_joint_batch_stays() -> None:
