@@ -52,6 +52,8 @@ def assemble(config: Config, *, num_classes: int, world: World) -> Parts:
     """
     training = config.training
     device = world.device(config.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Triton's kernels and events go to the current GPU, whatever their tensors say.
     make_deterministic(enabled=config.deterministic)
     allow_tf32(enabled=training.tf32)
     # Each process draws its own dropout; that of the first is the draw of a training in one process.

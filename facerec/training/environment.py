@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -57,6 +58,9 @@ def _git(*arguments: str) -> str:
 
 def make_deterministic(*, enabled: bool) -> None:
     """Let torch use only algorithms that give the same bits again, or give it its freedom back."""
+    if enabled:
+        # Without it torch refuses every matrix product on CUDA; cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(enabled)
     torch.backends.cudnn.deterministic = enabled
     torch.backends.cudnn.benchmark = not enabled

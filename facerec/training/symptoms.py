@@ -41,7 +41,8 @@ class Symptoms:
     @torch.no_grad()
     def add(self, output: LossOutput, labels_B: Tensor) -> None:
         """Look at one update; waits for nothing."""
-        self._seen_C[labels_B] = 1.0
+        # Not by an assignment, which would copy the number to the device and wait for that.
+        self._seen_C.index_fill_(0, labels_B, 1.0)
         loss = output.loss.detach().float()
         low, high = self._loss_range_2.unbind()
         self._loss_range_2 = torch.stack([torch.minimum(low, loss), torch.maximum(high, loss)])
