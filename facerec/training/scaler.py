@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 
 __all__ = ["build_scaler"]
 
@@ -15,5 +16,6 @@ def build_scaler(
         # A shard of the class centres may overflow on one process alone, and the scales must stay the same.
         from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-        return ShardedGradScaler(device.type, init_scale=init_scale, enabled=True)
+        # Named, because the default is the group that there was when torch's module was imported.
+        return ShardedGradScaler(device.type, init_scale=init_scale, enabled=True, process_group=dist.group.WORLD)
     return torch.amp.GradScaler(device.type, init_scale=init_scale, enabled=enabled)
