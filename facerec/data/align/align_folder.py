@@ -138,6 +138,9 @@ class _Report:
         """Write the face of one photograph, or note why there is none."""
         if result.face:
             path = self._folder / _name_of_face(relative)
+            while path.exists():
+                # `a.png` and `a.png.jpg` would otherwise be one file.
+                path = path.with_name(f"{path.name}.jpg")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(result.face)
             self.num_aligned += 1

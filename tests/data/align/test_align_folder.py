@@ -115,6 +115,14 @@ def test_the_aligned_face_is_the_drawing(people: Path, table: Path, tmp_path: Pa
     assert np.abs(face - photograph(1, 1, side=112)).mean() < 4
 
 
+def test_faces_whose_new_names_would_be_one_get_two_files(people: Path, tmp_path: Path) -> None:
+    Image.fromarray(photo_with_face(2)).save(people / "Ann" / "1.png.jpg", quality=98)
+    lines = [line_of(f"Ann/{name}", points_on_photo()) for name in ("1.png", "1.png.jpg")]
+    (tmp_path / "two.tsv").write_text("\n".join(lines) + "\n")
+    assert run(people, tmp_path / "out", "--landmarks", tmp_path / "two.tsv")["aligned"] == 2
+    assert sorted(path.name for path in (tmp_path / "out" / "Ann").iterdir()) == ["1.png.jpg", "1.png.jpg.jpg"]
+
+
 def test_the_largest_of_several_faces_can_be_taken(people: Path, table: Path, tmp_path: Path) -> None:
     run(people, tmp_path / "out", "--landmarks", table, "--several", "largest", "--size", "112x96")
     face = read_image_file(tmp_path / "out" / "Ann" / "two faces.jpg").astype(int)
