@@ -71,6 +71,8 @@ def _unpack_pack(pack: FacePack, out: Path, progress: Progress | None) -> Unpack
             name = identity.name
             if not safe_folder_name(name) or name in taken:
                 name = f"identity {identity.label:0{width}d}"
+                while name in taken:
+                    name += "_"
                 num_renamed += 1
             taken.add(name)
             (folder / name).mkdir()

@@ -72,6 +72,13 @@ def test_names_never_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 
 
+def test_a_name_made_of_a_label_may_be_somebodys_already(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "pack", identities=2, pictures=1)
+    (pack / "identities.tsv").write_bytes(HEADING + identity_line(0, 1, "identity 1") + identity_line(1, 1, ".x"))
+    made = unpack_path(pack, tmp_path / "files")
+    assert sorted(path.name for path in made.folder.iterdir()) == ["identity 1", "identity 1_"]
+
+
 def test_names_of_another_pack_are_refused(tmp_path: Path) -> None:
     pack = write_pack(tmp_path / "pack", identities=2, pictures=1)
     (pack / "identities.tsv").write_bytes(HEADING + identity_line(0, 2, "a"))
