@@ -68,6 +68,9 @@ class WorkFolder:
             )
         if journal is None:
             self._empty()
+        for torn in self.path.glob(".partial-*"):
+            # A file that a killed process was just writing would otherwise be published.
+            torn.unlink()
         self.journal = journal
 
     def note(self, **facts: Any) -> None:

@@ -286,6 +286,19 @@ def test_a_full_disk_is_said_and_the_packing_goes_on_later(
     assert contents(out) == crowd_packed
 
 
+def test_a_file_that_a_killed_process_was_writing_is_not_published(tmp_path: Path) -> None:
+    from facerec.data.packing.work_folder import WorkFolder, work_folder
+
+    work = WorkFolder(tmp_path / "out", "x")
+    work.open(restart=False)
+    (work.path / ".partial-holdout.bin-abc").write_bytes(b"torn")
+    work.note(pack={})
+    work.close()
+    with work_folder(tmp_path / "out", plan="x"):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_two_processes_do_not_pack_into_one_folder(tmp_path: Path) -> None:
     from facerec.data.packing.work_folder import work_folder
 
