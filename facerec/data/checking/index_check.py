@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,9 +119,11 @@ def _check_ends(
 
 
 def _tell_wrong(keys: NDArray[np.int64], offsets: NDArray[np.int64], walk: Walk, findings: Findings) -> None:
+    begins = [begin for begin, _ in walk.damaged]
     for key, offset in zip(keys.tolist(), offsets.tolist(), strict=True):
         where = f"key {key} points to byte {offset}"
-        if any(begin <= offset < end for begin, end in walk.damaged):
+        region = bisect_right(begins, offset) - 1
+        if region >= 0 and offset < walk.damaged[region][1]:
             findings.add("index", f"{where}, which is damaged", key=key, offset=offset)
             continue
         place = int(np.searchsorted(walk.offsets, offset, side="right")) - 1

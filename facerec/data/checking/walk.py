@@ -42,7 +42,7 @@ class Walk:
     heads: NDArray[np.uint32]
     """(parts, 4) words of the payload: the number of labels, the label, and the first two behind the head."""
     damaged: list[tuple[int, int]]
-    """Begin and end of what is no intact record."""
+    """Begin and end of what is no intact record, in the order of the file."""
 
     @property
     def starts(self) -> NDArray[np.int64]:
