@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def _without_regularisation(config: Config) -> Config:
     )
     # Those that the backbone has of its own, too.
     options = BACKBONES.entry(config.model.backbone).options
-    without = dict.fromkeys((name for name in BACKBONE_OPTIONS if name in options), 0.0)
+    without: dict[str, Any] = dict.fromkeys((name for name in BACKBONE_OPTIONS if name in options), 0.0)
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, **without),
