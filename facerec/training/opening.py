@@ -73,9 +73,11 @@ def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmDa
 def watch_symptoms(config: Config, loader: TrainLoader, *, world: World) -> Symptoms:
     """What watches the updates on the pictures of ``loader``."""
     used = loader.steps_per_epoch * config.data.batch_size * world.size
+    # An order that repeats pictures leaves as many out, so an identity without one is no sign there.
+    repeats = config.data.weights is not None or config.data.sampler.type == "balanced"
     return Symptoms(
         num_classes=loader.num_classes,
-        unused_images=loader.num_images - used,
+        unused_images=loader.num_images - (0 if repeats else used),
         device=world.device(config.device),
         world=world,
     )
