@@ -28,6 +28,8 @@ _FIXED = (
     "data.sampler.",
     "training.optimizer",
 )
+# How the same loss is computed.
+_MEANS = ("head.loss", "head.chunk_mib")
 # These change the course of the training from here on, which a user may want; they are told.
 _COURSE = ("training.", "data.on_bad_record", "deterministic")
 _FREE = (
@@ -61,7 +63,7 @@ def check_resumable(
     total_before, total_now = _total_batch(state), config.data.batch_size * world_size
     if total_before == total_now:
         changes.pop("data.batch_size", None)
-    fixed = [key for key in changes if key.startswith(_FIXED)]
+    fixed = [key for key in changes if key.startswith(_FIXED) and key not in _MEANS]
     refused = [f"{key}: {changes[key][0]!r} -> {changes[key][1]!r}" for key in sorted(fixed)]
     if num_classes != state.num_classes:
         refused.append(f"identities in the data: {state.num_classes} -> {num_classes}")
@@ -73,7 +75,7 @@ def check_resumable(
             + "; ".join(refused)
             + "; set them back, or start a new run without --resume"
         )
-    told = [key for key in sorted(changes) if key.startswith(_COURSE) and key not in _FREE]
+    told = [key for key in sorted(changes) if key.startswith((*_COURSE, *_MEANS)) and key not in _FREE]
     lines = [f"resuming with another {key}: {changes[key][0]!r} -> {changes[key][1]!r}" for key in told]
     if state.world_size != world_size:
         lines.append(

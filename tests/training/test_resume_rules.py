@@ -62,6 +62,16 @@ def test_what_a_backbone_leaves_out_stays_as_dropout_does(key: str) -> None:
         told(state(batch_size=32, world_size=1), present, world_size=1)
 
 
+def test_the_loss_may_be_computed_in_another_way() -> None:
+    head = dataclasses.replace(config(32).head, loss="fused", chunk_mib=64)
+    present = dataclasses.replace(config(32), head=head)
+    lines = told(state(batch_size=32, world_size=1), present, world_size=1)
+    assert lines == [
+        "resuming with another head.chunk_mib: None -> 64",
+        "resuming with another head.loss: 'plain' -> 'fused'",
+    ]
+
+
 def test_another_batch_is_refused_unless_the_joint_batch_stays() -> None:
     with pytest.raises(CheckpointError, match=r"data\.batch_size: 32 -> 64"):
         told(state(batch_size=32, world_size=4), config(64), world_size=4)
