@@ -7,7 +7,7 @@ from pathlib import Path
 
 from facerec.training.history import Evaluation
 
-__all__ = ["read_history"]
+__all__ = ["history_before", "read_history"]
 
 
 def read_history(run_folder: Path) -> list[Evaluation]:
@@ -17,3 +17,9 @@ def read_history(run_folder: Path) -> list[Evaluation]:
     except FileNotFoundError:
         return []
     return [Evaluation(**entry) for entry in entries]
+
+
+def history_before(checkpoint: Path) -> list[Evaluation]:
+    """The evaluations of a run up to one of its checkpoints; later ones are done again."""
+    step = int(checkpoint.name.removeprefix("step-"))
+    return [evaluation for evaluation in read_history(checkpoint.parent) if evaluation.step <= step]

@@ -18,7 +18,7 @@ from facerec.training.history import Evaluation
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.training.launch import ENDS_WITH
 from facerec.training.run_folder import latest_run
-from facerec.tuning.history import read_history
+from facerec.tuning.history import history_before, read_history
 
 __all__ = ["train_in_processes"]
 
@@ -38,7 +38,7 @@ def train_in_processes(config: Config, *, processes: int, on_evaluation: Callabl
     place = Path(config.checkpoint.save_dir)
     place.mkdir(parents=True, exist_ok=True)
     atomic_write_text(place / "trial.yaml", dump_yaml(config))
-    known = len(read_history(_run_folder(place))) if config.training.resume else 0
+    known = len(history_before(Path(str(config.training.resume)))) if config.training.resume else 0
     earlier = set(place.glob("[0-9]*_[0-9]*")) if not config.training.resume else set()
     # A run that `mlflow run` has opened is the study's, not this trial's.
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}

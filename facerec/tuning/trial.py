@@ -27,7 +27,7 @@ from facerec.training.loop import train
 from facerec.training.run_folder import checkpoint_to_resume, latest_run, lock_run
 from facerec.training.warm import WarmData
 from facerec.tuning.confirm import REPORT_ATTR, SEED_ATTR
-from facerec.tuning.history import read_history
+from facerec.tuning.history import history_before, read_history
 from facerec.tuning.metric import MODEL_METRICS, Objective
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.processes import train_in_processes
@@ -95,7 +95,7 @@ class Trainer:
     def _train(self, config: Config, job: Job) -> list[Evaluation]:
         objective = self.plan.objective if self.plan.objective.keys else None
         if config.training.resume and objective is not None:
-            for evaluation in _history_before(config):
+            for evaluation in history_before(Path(str(config.training.resume))):
                 value = objective.of(evaluation)
                 if evaluation.epoch > 0 and value is not None:
                     job.report(evaluation.epoch, value)
@@ -193,12 +193,6 @@ def _wait_until_free(run: Path) -> None:
                 return
         except TrainingError:
             time.sleep(0.5)
-
-
-def _history_before(config: Config) -> list[Evaluation]:
-    checkpoint = Path(str(config.training.resume))
-    step = int(checkpoint.name.removeprefix("step-"))
-    return [evaluation for evaluation in read_history(checkpoint.parent) if evaluation.step <= step]
 
 
 def _value(objective: Objective, evaluation: Evaluation, *, report: bool = False) -> float:
