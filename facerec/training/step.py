@@ -18,6 +18,9 @@ from facerec.training.scaler import build_scaler
 
 __all__ = ["TrainStep"]
 
+_HOPELESS_SCALE = 2.0**-24
+"""No gradient of sound weights overflows float16 at such a loss scale."""
+
 
 class TrainStep:
     """Forward, backward, clip, update; a batch may be computed in equal parts, whose gradients add up.
@@ -94,7 +97,13 @@ class TrainStep:
         return whole
 
     def is_broken(self) -> bool:
-        """Whether a loss or a gradient was not finite; waits for the device."""
+        """Whether a loss or a gradient was not finite; waits for the device.
+
+        Of gradients in float16 the scaler leaves out what overflows; where it has lowered its scale again and again,
+        they are broken at any.
+        """
+        if self.scaler.is_enabled() and self.scaler.get_scale() < _HOPELESS_SCALE:
+            return True
         return bool(self._broken.item())
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -107,6 +108,18 @@ def test_a_fused_optimiser_leaves_out_an_update_that_found_inf_flags() -> None:
     optimizer.found_inf = torch.zeros(())
     optimizer.step()
     torch.testing.assert_close(weight.detach(), torch.full((4,), 0.9))
+
+
+def test_a_float16_gradient_that_overflows_at_any_scale_is_broken() -> None:
+    step, parts = make_step()
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-23)
+    parts["head"].weight.register_hook(lambda gradient: gradient * math.inf)
+    before = weights(parts)
+    step(*batch(), step=0)
+    assert not step.is_broken()
+    step(*batch(), step=1)
+    assert step.is_broken()
+    assert same(weights(parts), before)
 
 
 def test_the_path_of_cuda_skips_the_broken_update_and_all_later_ones() -> None:
