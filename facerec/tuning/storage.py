@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -33,11 +34,14 @@ def storage_problem(text: str) -> str:
         return f"'{scheme}' is no storage; use a path, sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     if kind == "sqlite" and not rest.startswith("/"):
         return "write sqlite:///FILE, with three slashes"
+    if kind == "sqlite" and rest.partition("?")[0] in ("/", "/:memory:"):
+        return "names no file, and a study in memory is seen by one process alone; write sqlite:///FILE"
     return ""
 
 
 def shown_storage(text: str) -> str:
     """The storage without the password that its URL may hold."""
+    text = re.sub(r"([?&]password=)[^&]*", r"\1***", text)
     scheme, separator, rest = text.partition("://")
     account, at, place = rest.rpartition("@")
     return f"{scheme}://{account.partition(':')[0]}:***@{place}" if separator and at and ":" in account else text
@@ -136,6 +140,10 @@ def _open_database(url: str) -> BaseStorage:
         try:
             # Wrapped here: each study would wrap it again, with a memory of trials that ours does not share.
             return get_storage(RDBStorage(url, engine_kwargs=engine))
+        except ImportError as error:
+            raise ConfigError(f"storage: the package that {scheme} needs is not installed") from error
+        except (ValueError, sqlalchemy.exc.ArgumentError) as error:
+            raise ConfigError(f"storage: {shown_storage(url)} is no address of a database") from error
         except (
             sqlalchemy.exc.OperationalError,
             sqlalchemy.exc.IntegrityError,

@@ -122,6 +122,7 @@ def test_overrides_and_another_base_count_more_than_the_file(tmp_path: Path) -> 
     [
         ({"storage": "oracle://x"}, "is no storage"),
         ({"storage": "sqlite://x"}, "three slashes"),
+        ({"storage": "sqlite:///:memory:"}, "names no file"),
         ({"objectives": [{"metric": "accuracy"}, {"metric": "latency_ms"}]}, "cannot prune; say none"),
         ({"sampler": {"name": "grid"}}, "a grid needs `points` or `step`"),
         ({"report": {"bin_file": "orl.bin"}}, "is a tuning set too"),

@@ -17,7 +17,7 @@ from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.tuning.owner import OWNER_ATTR, Watch, owner_of_this_process
 from facerec.tuning.plan import load_study
 from facerec.tuning.slots import INTERRUPTED, KILLED, REASON_ATTR, Slot, counted_trials, is_lost, is_void
-from facerec.tuning.storage import JOURNAL_NAME, open_storage
+from facerec.tuning.storage import JOURNAL_NAME, open_storage, shown_storage
 from facerec.tuning.study import Opened, open_study, search_slots
 from facerec.tuning.worker import Job, Outcome, Phase, busy_s, work
 from tests.tuning.synthetic import Sum, make_study, open_synthetic
@@ -280,3 +280,13 @@ def test_a_signal_that_a_trial_outran_stops_the_worker_before_the_next(tmp_path:
     with Interrupt() as stop, pytest.raises(TrainingInterrupted, match="SIGTERM"):
         work(phase_of(opened, run), stop)
     assert states(opened).count("COMPLETE") == 1
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@h/db", "postgresql://h/db?user=u&password=secret&x=y"])
+def test_a_storage_is_shown_without_its_password(url: str) -> None:
+    assert shown_storage(url) == url.replace("secret", "***")
+
+
+def test_an_address_that_cannot_be_used_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mysql\+nothing_like_it://u:\*\*\*@h/db is no address"):
+        open_storage("mysql+nothing_like_it://u:secret@h/db", folder=tmp_path)
