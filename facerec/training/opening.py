@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from facerec.config.load import dump_yaml
 from facerec.config.schema import Config
 from facerec.data.loader import TrainLoader, build_train_loader
+from facerec.errors import CheckpointError, FacerecError
 from facerec.evaluation.suites import resolve_monitor
 from facerec.fsio import atomic_write_text
 from facerec.training.assembly import assemble
@@ -102,18 +104,27 @@ def occupy_run_folder(session: Session) -> Iterator[None]:
 
 
 def _find_checkpoint(config: Config, world: World) -> Path | None:
-    # Rank 0 looks, because the folder may change while the others start.
-    found = ""
+    # Rank 0 looks, because the folder may change while the others start. They wait for it, so they hear of a failure.
+    found, failure = "", None
     if world.is_main:
-        save_dir = Path(config.checkpoint.save_dir)
-        restarted = run_to_continue(save_dir) if world.restarts > 0 else None
-        if restarted:
-            LOGGER.warning("start %d by the launcher: going on with %s", world.restarts + 1, restarted)
-            found = str(restarted)
-        elif config.training.resume:
-            found = str(checkpoint_to_resume(config.training.resume, save_dir=save_dir))
-    found = world.text_of_main(found)
+        try:
+            found = _look_for_checkpoint(config, world)
+        except FacerecError as error:
+            failure = error
+    found, problem = json.loads(world.text_of_main(json.dumps([found, str(failure or "")])))
+    if problem:
+        raise failure or CheckpointError(problem)
     return Path(found) if found else None
+
+
+def _look_for_checkpoint(config: Config, world: World) -> str:
+    save_dir = Path(config.checkpoint.save_dir)
+    restarted = run_to_continue(save_dir) if world.restarts > 0 else None
+    if restarted:
+        LOGGER.warning("start %d by the launcher: going on with %s", world.restarts + 1, restarted)
+        return str(restarted)
+    resume = config.training.resume
+    return str(checkpoint_to_resume(resume, save_dir=save_dir)) if resume else ""
 
 
 def _new_run_folder(config: Config, world: World) -> Path:
