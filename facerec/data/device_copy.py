@@ -24,16 +24,17 @@ class Batch(NamedTuple):
     """Damaged records of this batch that were left out, and filled as `FaceDataset` says."""
 
 
-def copy_to_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def copy_to_device(
+    batches: Iterator[Batch], device: torch.device, copies: torch.cuda.Stream | None = None
+) -> Iterator[Batch]:
     """Yield the batches with images and labels on ``device``.
 
-    On CUDA a batch is copied by a stream of its own, which does not wait for what the device computes: while it works
-    on one step, the next batch arrives. On a CPU the batches are passed on as they are.
+    On CUDA a batch is copied by the stream ``copies``, which does not wait for what the device computes: while it works
+    on one step, the next batch arrives. Without a stream the batches are passed on as they are.
     """
-    if device.type != "cuda":
+    if copies is None:
         yield from batches
         return
-    copies = torch.cuda.Stream(device)
     for batch in batches:
         with torch.cuda.stream(copies):
             images = batch.images_BCHW.to(device, non_blocking=True)

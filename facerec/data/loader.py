@@ -54,6 +54,7 @@ class TrainLoader:
         """The key of every record that was left out so far, and why."""
         self._sampler = sampler
         self._device = device or torch.device("cpu")
+        self._copies: torch.cuda.Stream | None = None
         self._aim = _Aim(sampler)
         self._has_workers = num_workers > 0
         self._turn = 0
@@ -100,7 +101,10 @@ class TrainLoader:
         self._batches = None
         with starting_workers() if first else nullcontext(), self._explaining():
             self._batches = iter(self._loader)
-        return copy_to_device(self._drain(self._turn), self._device)
+        if self._copies is None and self._device.type == "cuda":
+            # One for all epochs: memory that was given to one stream is not given to another.
+            self._copies = torch.cuda.Stream(self._device)
+        return copy_to_device(self._drain(self._turn), self._device, self._copies)
 
     def close(self) -> None:
         """End the workers; safe to call again."""

@@ -58,12 +58,12 @@ def test_copies_run_on_a_stream_of_their_own_that_the_computation_waits_for(monk
         yield
         streams.pop()
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream("copying", log))
     monkeypatch.setattr(torch.cuda, "stream", on_stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream(streams[-1], log))
     keys = torch.tensor([7])
     made = Batch(Recorded("images", log, streams), Recorded("labels", log, streams), keys, 1)
-    (copied,) = copy_to_device(iter([made]), torch.device("cuda", 0))
+    copying: Any = FakeStream("copying", log)
+    (copied,) = copy_to_device(iter([made]), torch.device("cuda", 0), copying)
     assert (copied.images_BCHW.name, copied.labels_B.name) == ("images'", "labels'")
     assert (copied.keys_B, copied.skipped) == (keys, 1)
     assert log == [
@@ -73,6 +73,19 @@ def test_copies_run_on_a_stream_of_their_own_that_the_computation_waits_for(monk
         "computing holds images'",
         "computing holds labels'",
     ]
+
+
+def test_all_epochs_are_copied_by_one_stream(tmp_path, monkeypatch):
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or FakeStream("copying", []))
+    config = configure(write_pack(tmp_path / "pack"), num_workers=0)
+    with build_train_loader(config, device=torch.device("cuda", 0)) as loader:
+        loader.epoch(0)
+        loader.epoch(1)
+    assert made == [torch.device("cuda", 0)]
+    with build_train_loader(config) as loader:
+        loader.epoch(0)
+    assert len(made) == 1
 
 
 def test_an_error_of_the_loader_comes_after_the_batches_before_it():
