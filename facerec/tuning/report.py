@@ -103,15 +103,13 @@ def write_report(opened: Opened, tracker: StudyTracker) -> StudyReport:
     markdown = f"# Study {plan.name}\n\n```\n{text}\n```\n\n{candidates_markdown(report.candidates, plan)}\n"
     atomic_write_text(folder / "report.md", f"{markdown}\n## Trials\n\n{trials_markdown(trials, plan)}\n")
     atomic_write_text(folder / "report.json", json.dumps(report_to_json(report), indent=2, ensure_ascii=False) + "\n")
-    pictures = write_pictures(opened.search.study, folder / "pictures", label=plan.objective.label)
-    for name in ("trials.csv", "report.md", "report.json"):
-        tracker.log_file(folder / name)
-    for picture in pictures:
-        tracker.log_file(picture, folder="pictures")
-    for path in _write_configs(report):
+    for path in (*(folder / name for name in ("trials.csv", "report.md", "report.json")), *_write_configs(report)):
         tracker.log_file(path)
     tracker.log_metrics(_metrics(report), step=0)
     tracker.set_tags({"mlflow.note.content": markdown[:7900], "facerec.verdict": _verdict_sentence(report)})
+    # Last, so that a plot that fails costs no result.
+    for picture in write_pictures(opened.search.study, folder / "pictures", label=plan.objective.label):
+        tracker.log_file(picture, folder="pictures")
     return report
 
 
