@@ -44,6 +44,11 @@ class Interrupt:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._remember)
+            for handler in self._previous.values():
+                outer = getattr(handler, "__self__", None)
+                if isinstance(outer, Interrupt) and outer.requested:
+                    # The signal came while the work inside was being made ready.
+                    self.signal_number = outer.signal_number
         return self
 
     def __exit__(

@@ -49,6 +49,14 @@ def test_the_handlers_are_put_back_even_after_an_error() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_a_signal_that_came_before_the_work_inside_began_stops_it_too() -> None:
+    with Interrupt() as outer:
+        signal.raise_signal(signal.SIGTERM)
+        with Interrupt() as inner:
+            assert inner.signal_number == signal.SIGTERM
+    assert outer.requested
+
+
 def test_outside_the_main_thread_nothing_is_caught() -> None:
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []
