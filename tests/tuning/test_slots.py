@@ -206,11 +206,14 @@ def test_a_torn_last_line_of_the_journal_does_not_spoil_the_study(tmp_path: Path
         json.loads(line)
 
 
-def test_a_worker_elsewhere_is_dead_only_after_silence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "place", [{"host": "elsewhere"}, {"namespace": "0123456789ab pid:[4026531836]"}], ids=["another", "of this name"]
+)
+def test_a_worker_elsewhere_is_dead_only_after_silence(tmp_path: Path, place: dict[str, str]) -> None:
     storage = open_storage(None, folder=tmp_path)
     study = optuna.create_study(storage=storage, study_name="s")
     trial = study.ask()
-    elsewhere = owner_of_this_process() | {"host": "elsewhere"}
+    elsewhere = owner_of_this_process() | place
     trial.set_user_attr(OWNER_ATTR, elsewhere)
     watch = Watch(silence_s=0.0)
     assert not watch.is_dead(study.trials[0])
