@@ -57,6 +57,6 @@ def _share_gradients(module: nn.Module, *, device: torch.device, world: World) -
 
 def allow_tf32(*, enabled: bool) -> None:
     """Let CUDA round the factors of float32 products and convolutions to TF32, or forbid it."""
-    precision = "tf32" if enabled else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    # Not by the newer `fp32_precision`: once that is set, torch refuses to tell these, and torch.export asks for them.
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
