@@ -7,28 +7,17 @@ The model is one that was trained and registered on `facerec data synthetic` pic
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import click
+from browser import open_browser
 from PIL import Image
 
 _PORT = 8799
-_ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--window-size=1000,1290",
-)
+_WINDOW = (1000, 1290)
 
 
 @click.command()
@@ -37,8 +26,6 @@ _ARGUMENTS = (
 @click.option("--output", type=click.Path(path_type=Path), default=Path(__file__).with_name("demo-app.png"))
 def main(model: str, bin_path: Path, output: Path) -> None:
     """Compare the first pair of the set on the page and save what the browser shows."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -48,25 +35,17 @@ def main(model: str, bin_path: Path, output: Path) -> None:
     app = build_app(load_any(model, device="cpu"), title=model)
     threading.Thread(target=run_app, args=(app,), kwargs={"port": _PORT}, daemon=True).start()
     time.sleep(2)
-    with tempfile.TemporaryDirectory() as folder:
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium") or ""
-        for argument in (*_ARGUMENTS, f"--user-data-dir={folder}/profile"):
-            options.add_argument(argument)
-        browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-        try:
-            browser.get(f"http://{HOST}:{_PORT}")
-            wait = WebDriverWait(browser, 60)
-            wait.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#far option"))
-            for side, image in zip("ab", read_pairs(bin_path).images, strict=False):
-                path = Path(folder) / f"{side}.jpg"
-                path.write_bytes(image)
-                browser.find_element(By.CSS_SELECTOR, f"#slot-{side} input").send_keys(str(path))
-            wait.until(lambda _: browser.find_element(By.ID, "crops").is_displayed())
-            time.sleep(1)
-            browser.save_screenshot(str(output))
-        finally:
-            browser.quit()
+    with tempfile.TemporaryDirectory() as folder, open_browser(*_WINDOW) as browser:
+        browser.get(f"http://{HOST}:{_PORT}")
+        wait = WebDriverWait(browser, 60)
+        wait.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#far option"))
+        for side, image in zip("ab", read_pairs(bin_path).images, strict=False):
+            path = Path(folder) / f"{side}.jpg"
+            path.write_bytes(image)
+            browser.find_element(By.CSS_SELECTOR, f"#slot-{side} input").send_keys(str(path))
+        wait.until(lambda _: browser.find_element(By.ID, "crops").is_displayed())
+        time.sleep(1)
+        browser.save_screenshot(str(output))
     picture = Image.open(output).quantize(128)
     picture.save(output, optimize=True)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,21 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from browser import open_browser
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
 
-_CHROMIUM = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-]
 _SETTLE_S = 5.0
 
 
@@ -60,7 +49,7 @@ def main(experiment: str, output: Path, size: str) -> None:
         raise click.UsageError(f"the experiment {experiment} has {len(runs)} finished runs; two are needed")
     uri = mlflow.get_tracking_uri()
     width, height = map(int, size.split(","))
-    with ui(uri) as address, browser(width, height) as driver:
+    with ui(uri) as address, open_browser(width, height) as driver:
         show_training_pages(driver, address)
         for name, page in pages(found.experiment_id, [run.info.run_id for run in runs]).items():
             target = output / f"mlflow_{name}.png"
@@ -115,28 +104,6 @@ def wait_for(url: str, process: subprocess.Popen[bytes], *, timeout_s: float = 1
             if process.poll() is not None or time.monotonic() > deadline:
                 raise click.ClickException(f"mlflow ui does not answer: {error}") from error
             time.sleep(0.2)
-
-
-@contextmanager
-def browser(width: int, height: int) -> Iterator[WebDriver]:
-    """Headless Chromium."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    program, driver_program = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver_program is None:
-        raise click.ClickException(
-            "Chromium or its driver is missing (Debian's packages are chromium, chromium-driver)"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (*_CHROMIUM, f"--window-size={width},{height}"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=Service(driver_program))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 def show_training_pages(driver: WebDriver, address: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,31 +13,15 @@ import pytest
 import requests
 import torch
 
+from docs.pictures.browser import find_programs, open_browser
 from facerec.models.weights import load_backbone
 from facerec.serving.demo.app import HOST, build_app, load_any
 from facerec.serving.embedder import build_embedder
 from facerec.serving.package import spec_of, stage
 from facerec.serving.service import Service
+from tests.postgres import free_port
 from tests.serving.models import face, text_of
 from tests.serving.test_request import make_spec
-
-CHROMIUM = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1000,1100",
-]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -114,20 +96,14 @@ def test_a_checkpoint_can_be_tried_without_thresholds(checkpoint: Path) -> None:
 
 @pytest.mark.slow
 def test_the_page_works_in_a_browser(page: str, tmp_path: Path) -> None:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the browser test needs selenium")
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
+    pytest.importorskip("selenium.webdriver", reason="the browser test needs selenium")
+    if find_programs() is None:
         pytest.skip("the browser test needs chromium and chromedriver")
-    from selenium.webdriver.chrome.service import Service as Driver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
     (tmp_path / "a.png").write_bytes(face(1))
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in [*CHROMIUM, f"--user-data-dir={tmp_path / 'profile'}"]:
-        options.add_argument(argument)
-    browser = webdriver.Chrome(options=options, service=Driver(shutil.which("chromedriver")))
-    try:
+    with open_browser(1000, 1100) as browser:
         browser.get(page)
         wait = WebDriverWait(browser, 60)
         wait.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#far option"))
@@ -154,5 +130,3 @@ def test_the_page_works_in_a_browser(page: str, tmp_path: Path) -> None:
         wait.until(lambda _: "no JPEG, PNG or WebP" in decision.text)
         mistakes = [entry for entry in browser.get_log("browser") if "/api/compare" not in entry["message"]]
         assert not mistakes
-    finally:
-        browser.quit()
