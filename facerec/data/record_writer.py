@@ -12,7 +12,7 @@ from typing import Self
 from facerec.errors import DataError
 from facerec.fsio import fsync_folder
 
-__all__ = ["LENGTH_BITS", "MAGIC", "MAGIC_BYTES", "RecordWriter", "aligned_magics"]
+__all__ = ["LENGTH_BITS", "MAGIC", "MAGIC_BYTES", "RecordWriter", "aligned_magics", "frame_record"]
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -55,12 +55,9 @@ class RecordWriter:
         if len(payload) >= 1 << LENGTH_BITS:
             raise DataError(f"{self._rec_path}: record {key} has {len(payload)} bytes; at most 2^29 - 1 fit")
         start = self._offset
-        cuts = aligned_magics(payload)
-        begin = 0
-        for number, cut in enumerate(cuts):
-            self._write_part(1 if number == 0 else 2, payload[begin:cut])
-            begin = cut + 4
-        self._write_part(3 if cuts else 0, payload[begin:])
+        framed = frame_record(payload)
+        self._rec.write(framed)
+        self._offset += len(framed)
         self._idx.write(f"{key}\t{start}\n")
         self._keys.append(key)
         if self._known is not None:
@@ -104,12 +101,24 @@ class RecordWriter:
             self._known = set(self._keys)
         return key in self._known
 
-    def _write_part(self, flag: int, part: bytes) -> None:
-        padding = -len(part) % 4
-        self._rec.write(struct.pack("<II", MAGIC, flag << LENGTH_BITS | len(part)))
-        self._rec.write(part)
-        self._rec.write(b"\0" * padding)
-        self._offset += 8 + len(part) + padding
+
+def frame_record(payload: bytes) -> bytes:
+    """A record as it stands in a ``.rec``: in several parts where the payload holds the magic at an aligned place.
+
+    Raises:
+        DataError: the payload has 2^29 bytes or more.
+    """
+    if len(payload) >= 1 << LENGTH_BITS:
+        raise DataError(f"a record has {len(payload)} bytes; at most 2^29 - 1 fit into one")
+    cuts = aligned_magics(payload)
+    begins = [0, *(cut + 4 for cut in cuts)]
+    ends = [*cuts, len(payload)]
+    pieces: list[bytes] = []
+    for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        flag = 0 if not cuts else 1 if number == 0 else 3 if number == len(cuts) else 2
+        length = end - begin
+        pieces += [struct.pack("<II", MAGIC, flag << LENGTH_BITS | length), payload[begin:end], b"\0" * (-length % 4)]
+    return b"".join(pieces)
 
 
 def aligned_magics(payload: bytes) -> list[int]:

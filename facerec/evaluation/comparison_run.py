@@ -29,7 +29,7 @@ from facerec.evaluation.result import PairResult, score_pairs
 from facerec.evaluation.run import load_model, with_pair_sets
 from facerec.evaluation.stored import read_embeddings
 from facerec.evaluation.stored_scores import is_stored_evaluation, read_evaluation
-from facerec.evaluation.suites import SetProgress, evaluate_suite, find_pair_sets
+from facerec.evaluation.suites import SetProgress, evaluate_configured, find_pair_sets
 from facerec.fsio import atomic_write_text
 from facerec.metrics.compare import Difference
 from facerec.metrics.roc import far_label
@@ -137,15 +137,7 @@ def _results(
     pair_sets = find_pair_sets(with_pair_sets(config, bins, None))
     if not pair_sets:
         raise UsageError(f"there is no pair set to verify {path} on; give --bin FILE")
-    return evaluate_suite(
-        loaded.backbone,
-        pair_sets,
-        image_hw=config.image_hw,
-        device=target,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
-        progress=progress,
-    )
+    return evaluate_configured(loaded.backbone, pair_sets, config=config, device=target, progress=progress)
 
 
 def _labels(subjects: Sequence[Subject]) -> list[str]:

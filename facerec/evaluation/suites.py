@@ -104,6 +104,26 @@ def evaluate_pair_set(
     return result
 
 
+def evaluate_configured(
+    backbone: nn.Module,
+    pair_sets: Sequence[PairSet],
+    *,
+    config: Config,
+    device: torch.device,
+    progress: SetProgress | None = None,
+) -> list[PairResult]:
+    """`evaluate_suite` with the settings of a configuration."""
+    return evaluate_suite(
+        backbone,
+        pair_sets,
+        image_hw=config.image_hw,
+        device=device,
+        batch_size=config.eval.test_batch_size,
+        flip=config.eval.flip,
+        progress=progress,
+    )
+
+
 def evaluate_suite(
     backbone: nn.Module,
     pair_sets: Sequence[PairSet],

@@ -56,7 +56,7 @@ def absorb_chunk(
     if rule.limit is not None:
         logits_BC.clamp_(-rule.limit, rule.limit)
     if rule.hard_threshold_B is not None:
-        logits_BC = _hardened(logits_BC, rule)
+        logits_BC = _hardened(logits_BC, rule, _is_hard(logits_BC, rule))
     _set_at(logits_BC, columns_B, torch.full_like(largest_B, -torch.inf))
     new_largest_B = torch.maximum(largest_B, logits_BC.amax(dim=1))
     sums_B.mul_((largest_B - new_largest_B).exp_())
@@ -85,10 +85,10 @@ def chunk_gradient(
         logits_BC.clamp_(-rule.limit, rule.limit)
     if rule.hard_threshold_B is not None:
         assert rule.hard_t is not None
-        is_hard_BC = logits_BC > rule.hard_threshold_B[:, None]
+        is_hard_BC = _is_hard(logits_BC, rule)
         hard_slope_BC = torch.where(is_hard_BC, rule.hard_t + 2.0 * logits_BC / rule.scale, 1.0)
         slope_BC = hard_slope_BC if slope_BC is None else hard_slope_BC.mul_(slope_BC)
-        logits_BC = _hardened(logits_BC, rule)
+        logits_BC = _hardened(logits_BC, rule, is_hard_BC)
     gradient_BC = logits_BC.sub_(lse_B[:, None]).exp_().mul_(gradient_B[:, None])
     if slope_BC is not None:
         gradient_BC.mul_(slope_BC)
@@ -107,10 +107,13 @@ def _cosine_logits(product_BS: Tensor, inverse_norms_S: Tensor, rule: ChunkRule)
     return best.values, best.indices
 
 
-def _hardened(logits_BC: Tensor, rule: ChunkRule) -> Tensor:
+def _is_hard(logits_BC: Tensor, rule: ChunkRule) -> Tensor:
     assert rule.hard_threshold_B is not None
+    return logits_BC > rule.hard_threshold_B[:, None]
+
+
+def _hardened(logits_BC: Tensor, rule: ChunkRule, is_hard_BC: Tensor) -> Tensor:
     assert rule.hard_t is not None
-    is_hard_BC = logits_BC > rule.hard_threshold_B[:, None]
     return torch.where(is_hard_BC, logits_BC * (rule.hard_t + logits_BC / rule.scale), logits_BC)
 
 

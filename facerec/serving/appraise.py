@@ -10,7 +10,7 @@ import torch
 from facerec import __version__
 from facerec.data.pairs import PairSet, read_pairs
 from facerec.evaluation.result import PairResult
-from facerec.evaluation.suites import evaluate_suite, find_pair_sets, locate_pair_file
+from facerec.evaluation.suites import evaluate_configured, find_pair_sets, locate_pair_file
 from facerec.models.weights import LoadedBackbone
 from facerec.serving.calibrate import calibrate
 from facerec.serving.package import spec_of
@@ -53,17 +53,10 @@ def appraise(loaded: LoadedBackbone, *, bins: Sequence[str] = (), runtime: str =
 
 def verify(loaded: LoadedBackbone, pair_sets: Sequence[PairSet]) -> list[PairResult]:
     """Verify a model as its configuration says; without pair sets there are no results."""
-    config = loaded.config
     if not pair_sets:
         return []
-    return evaluate_suite(
-        loaded.backbone,
-        pair_sets,
-        image_hw=config.image_hw,
-        device=next(loaded.backbone.parameters()).device,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
-    )
+    device = next(loaded.backbone.parameters()).device
+    return evaluate_configured(loaded.backbone, pair_sets, config=loaded.config, device=device)
 
 
 def _facts(loaded: LoadedBackbone) -> dict[str, str]:

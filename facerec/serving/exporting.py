@@ -15,7 +15,7 @@ from facerec.data.pairs import PairSet, read_pairs
 from facerec.data.transforms import normalise_images
 from facerec.errors import ModelError, UsageError
 from facerec.evaluation.result import PairResult
-from facerec.evaluation.suites import evaluate_pair_set
+from facerec.evaluation.suites import evaluate_configured
 from facerec.models.backbones.base import Backbone
 from facerec.models.weights import LoadedBackbone, load_backbone
 from facerec.serving.export import ExportFormat, export_model, max_difference, open_exported
@@ -137,15 +137,8 @@ def _accuracy(loaded: LoadedBackbone, path: Path, pair_set: PairSet, *, format: 
 
 
 def _verify(backbone: nn.Module, pair_set: PairSet, loaded: LoadedBackbone) -> PairResult:
-    config = loaded.config
-    return evaluate_pair_set(
-        backbone,
-        pair_set,
-        image_hw=config.image_hw,
-        device=torch.device("cpu"),
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
-    )
+    (result,) = evaluate_configured(backbone, [pair_set], config=loaded.config, device=torch.device("cpu"))
+    return result
 
 
 def _tar(result: PairResult) -> float:

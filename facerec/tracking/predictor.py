@@ -11,13 +11,14 @@ from facerec.errors import FacerecError
 from facerec.evaluation.suites import metric_values
 from facerec.models.device import resolve_device
 from facerec.models.weights import load_backbone
-from facerec.serving.appraise import Appraisal, appraise
+from facerec.serving.appraise import appraise
 from facerec.serving.card import write_card
 from facerec.serving.example import example_picture
 from facerec.serving.flavor import save_model
 from facerec.serving.package import stage
+from facerec.training.describe import describe_pair_sets
 from facerec.training.record import TrainResult
-from facerec.training.tracker import DatasetDescription, ModelDescription, Tracker
+from facerec.training.tracker import ModelDescription, Tracker
 
 __all__ = ["keep_predictor"]
 
@@ -72,20 +73,7 @@ def _keep(tracker: Tracker, result: TrainResult, *, device: str) -> None:
                 },
                 tags={"facerec.dataset": loaded.config.data.name, _NOTE_TAG: card},
                 metrics=metric_values(list(appraisal.results)),
-                datasets=_datasets(appraisal),
+                datasets=describe_pair_sets(appraisal.pair_sets),
             )
         )
     tracker.set_tags({_NOTE_TAG: card})
-
-
-def _datasets(appraisal: Appraisal) -> tuple[DatasetDescription, ...]:
-    return tuple(
-        DatasetDescription(
-            name=pairs.name,
-            digest=pairs.sha256,
-            context="eval",
-            source=str(pairs.path),
-            facts={"pairs": pairs.num_pairs, "genuine": pairs.num_genuine},
-        )
-        for pairs in appraisal.pair_sets
-    )

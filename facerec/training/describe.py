@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from facerec.config.load import config_to_dict, flatten
+from facerec.data.pairs import PairSet
 from facerec.training.environment import describe_environment
 from facerec.training.session import Session
 from facerec.training.tracker import DatasetDescription, RunDescription
 
-__all__ = ["describe_run"]
+__all__ = ["describe_pair_sets", "describe_run"]
 
 
 def describe_run(session: Session) -> RunDescription:
@@ -36,7 +39,7 @@ def describe_run(session: Session) -> RunDescription:
             "facerec.run_folder": str(session.run_folder),
             **config.logging.tags,
         },
-        datasets=(_training_set(session), *_pair_sets(session)),
+        datasets=(_training_set(session), *describe_pair_sets(session.pair_sets)),
         resume_run_id=session.resume_run_id,
     )
 
@@ -52,8 +55,9 @@ def _training_set(session: Session) -> DatasetDescription:
     )
 
 
-def _pair_sets(session: Session) -> list[DatasetDescription]:
-    return [
+def describe_pair_sets(pair_sets: Sequence[PairSet]) -> tuple[DatasetDescription, ...]:
+    """Pair sets as the data of a run, named by their content."""
+    return tuple(
         DatasetDescription(
             name=pairs.name,
             digest=pairs.sha256,
@@ -61,5 +65,5 @@ def _pair_sets(session: Session) -> list[DatasetDescription]:
             source=str(pairs.path),
             facts={"pairs": pairs.num_pairs, "genuine": pairs.num_genuine},
         )
-        for pairs in session.pair_sets
-    ]
+        for pairs in pair_sets
+    )

@@ -12,7 +12,7 @@ from facerec.data.pairs import PairSet
 from facerec.evaluation.embed import Embeddings, embed_images
 from facerec.evaluation.pictures import write_roc_picture
 from facerec.evaluation.result import PairResult, score_pairs
-from facerec.evaluation.suites import evaluate_suite, metric_values
+from facerec.evaluation.suites import evaluate_configured, metric_values
 from facerec.training.session import Session
 
 __all__ = ["verify"]
@@ -39,14 +39,8 @@ def verify(session: Session) -> dict[str, float]:
 
 
 def _alone(session: Session) -> list[PairResult]:
-    config = session.config
-    return evaluate_suite(
-        session.parts.verified_backbone,
-        session.pair_sets,
-        image_hw=config.image_hw,
-        device=session.device,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
+    return evaluate_configured(
+        session.parts.verified_backbone, session.pair_sets, config=session.config, device=session.device
     )
 
 

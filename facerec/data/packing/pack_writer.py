@@ -8,7 +8,6 @@ place is kept free and filled then.
 from __future__ import annotations
 
 import os
-import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from typing import IO, Self
 
 from facerec.data.image_record import build_image_record
 from facerec.data.packing.identity_names import HEADING, identity_line, read_identity_lines
-from facerec.data.record_writer import LENGTH_BITS, MAGIC, aligned_magics
+from facerec.data.record_writer import frame_record
 from facerec.errors import DataError
 
-__all__ = ["FILES", "IDENTITIES_FILE", "PackProgress", "PackWriter", "frame_record"]
+__all__ = ["FILES", "IDENTITIES_FILE", "PackProgress", "PackWriter"]
 
 IDENTITIES_FILE = "identities.tsv"
 FILES = ("train.rec", "train.idx", "property", IDENTITIES_FILE)
@@ -169,25 +168,6 @@ class PackWriter:
         if (len(self._spans), sum(self._spans)) != (at.num_identities, at.num_images):
             self.close()
             raise DataError(f"{self._folder} contradicts itself; remove it and start again")
-
-
-def frame_record(payload: bytes) -> bytes:
-    """A record as it stands in a ``.rec``: in several parts where the payload holds the magic at an aligned place.
-
-    Raises:
-        DataError: the payload has 2^29 bytes or more.
-    """
-    if len(payload) >= 1 << LENGTH_BITS:
-        raise DataError(f"a record has {len(payload)} bytes; at most 2^29 - 1 fit into one")
-    cuts = aligned_magics(payload)
-    begins = [0, *(cut + 4 for cut in cuts)]
-    ends = [*cuts, len(payload)]
-    pieces: list[bytes] = []
-    for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        flag = 0 if not cuts else 1 if number == 0 else 3 if number == len(cuts) else 2
-        length = end - begin
-        pieces += [struct.pack("<II", MAGIC, flag << LENGTH_BITS | length), payload[begin:end], b"\0" * (-length % 4)]
-    return b"".join(pieces)
 
 
 def _header(num_images: int, num_identities: int) -> bytes:
