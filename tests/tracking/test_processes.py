@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,9 @@ from facerec.tracking.mlflow_tracker import MlflowTracker
 from facerec.tracking.process import identity_tags, is_gone
 from facerec.tracking.spool import spool_files
 from facerec.tracking.sweep import close_stale_run, find_stale_runs
+
+# Not sys.path: a test that loads a served model adds that model's own copy of the package to it.
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 _TRAIN = """
 import sys, time
@@ -50,7 +54,7 @@ sys.exit(sum(training.exitcode != 0 for training in trainings))
 
 
 def start_script(script, *, folder, **streams):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
         [sys.executable, "-c", script], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, **streams
     )

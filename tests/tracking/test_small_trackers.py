@@ -18,6 +18,9 @@ from facerec.tracking.mlflow_tracker import MlflowTracker
 from facerec.tracking.null import NullTracker
 from facerec.tracking.tensorboard_tracker import TensorBoardTracker
 
+# Not sys.path: a test that loads a served model adds that model's own copy of the package to it.
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 class Recorder:
     """Remembers calls; ``refuses`` names methods that raise."""
@@ -126,7 +129,7 @@ def test_choosing_a_tracker_and_asking_for_help_load_no_heavy_library():
         "import sys, facerec.tracking.build, facerec.tracking.health.examine, facerec.cli.doctor, facerec.cli.sync\n"
         "assert not {'mlflow', 'torch', 'psutil', 'tensorboard'} & set(sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run([sys.executable, "-c", check], env=environment, check=False).returncode == 0
 
 
