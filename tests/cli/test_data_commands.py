@@ -51,7 +51,9 @@ def test_a_terminal_sees_progress_and_standard_output_stays_json(tmp_path: Path)
     made = write_synthetic_pack(tmp_path / "p", num_identities=3, images_per_identity=2, side=32)
     main_end, terminal = pty.openpty()
     command = [sys.executable, "-m", "facerec", "data", "verify", str(made.folder), "--workers", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    # A terminal that can write a line over; on a dumb one no bar is drawn.
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True, env=environment)
     os.close(terminal)
     output, _ = process.communicate(timeout=60)
     assert json.loads(output)["intact"] is True
