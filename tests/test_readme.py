@@ -83,13 +83,6 @@ def test_every_configuration_that_is_mentioned_exists_and_every_one_is_mentioned
 
 
 @both
-def test_every_linked_file_exists(name: str) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)\)", read(name))
-    assert links
-    assert not [link for link in links if "://" not in link and not (_ROOT / link).exists()]
-
-
-@both
 def test_the_backbone_table_says_what_the_zoo_says(name: str) -> None:
     rows = dict(_ROW.findall(read(name)))
     expected = {row["name"]: " | ".join(_backbone_row(row)[1:3]) for row in _backbones()}
