@@ -22,6 +22,7 @@ __all__ = [
     "fsync_folder",
     "point_link_at",
     "sha256_file",
+    "whole_file",
     "write_manifest",
 ]
 
@@ -48,24 +49,34 @@ def _fsync_file(path: Path) -> None:
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` holds either all of it or what it held before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
+    with whole_file(path) as draft:
+        draft.write_bytes(content)
 
 
 def atomic_write_text(path: Path, content: str) -> None:
     """Like `atomic_write_bytes`, in UTF-8."""
     atomic_write_bytes(path, content.encode("utf-8"))
+
+
+@contextmanager
+def whole_file(final: Path) -> Iterator[Path]:
+    """Yield an empty file beside ``final`` that takes its name once the block is through and all is on the disk.
+
+    A block that raises leaves ``final`` as it was.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_PARTIAL}{final.stem}-", suffix=final.suffix, dir=final.parent)
+    os.close(descriptor)
+    try:
+        os.chmod(name, 0o666 & ~_umask())
+        yield Path(name)
+        with open(name, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(name, final)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    fsync_folder(final.parent)
 
 
 @contextmanager

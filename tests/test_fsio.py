@@ -17,6 +17,7 @@ from facerec.fsio import (
     check_manifest,
     point_link_at,
     sha256_file,
+    whole_file,
     write_manifest,
 )
 
@@ -180,3 +181,23 @@ def test_a_damaged_manifest_is_named(sealed: Path, content: bytes) -> None:
     (sealed / "manifest.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
         check_manifest(sealed)
+
+
+def test_a_block_that_fails_leaves_a_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with whole_file(path) as draft:
+            draft.write_text("new")
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        write_half()
+    assert path.read_text() == "old"
+    with whole_file(path) as draft:
+        draft.write_text("new")
+        assert draft.suffix == ".onnx"
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

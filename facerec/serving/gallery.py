@@ -19,9 +19,9 @@ from safetensors.numpy import save
 
 from facerec.errors import DataError, MissingPathError, UsageError
 from facerec.fsio import atomic_write_bytes
-from facerec.serving.gallery_index import INDEX_FROM, SearchIndex, build_index, read_index, write_index
+from facerec.serving.gallery_index import INDEX_FROM, INDEX_SUFFIX, SearchIndex, build_index, read_index, write_index
 
-__all__ = ["Gallery", "GalleryFacts", "load_gallery", "save_gallery"]
+__all__ = ["Gallery", "GalleryFacts", "gallery_files", "load_gallery", "save_gallery"]
 
 _FORMAT = 1
 _KEY = "facerec_gallery"
@@ -97,15 +97,19 @@ class Gallery:
 
 
 def save_gallery(gallery: Gallery, path: Path) -> None:
-    """Write a gallery and, from `INDEX_FROM` people on, the index beside it (``.faiss``).
+    """Write a gallery and, above `INDEX_FROM` people, the index beside it (``.faiss``).
 
     Raises:
-        UsageError: an index is due and faiss is not installed.
+        UsageError: an index is due and faiss is not installed, or ``path`` has the ending of an index.
     """
+    if path.suffix == INDEX_SUFFIX:
+        raise UsageError(
+            f"{path}: {INDEX_SUFFIX} is the ending of a gallery's index; give another, such as .safetensors"
+        )
     content = {"format": _FORMAT, **asdict(gallery.facts)}
     # The index first: a gallery of that size is not written without one.
     if len(gallery.templates) > INDEX_FROM:
-        write_index(build_index(gallery.templates), path.with_suffix(".faiss"))
+        write_index(build_index(gallery.templates), path.with_suffix(INDEX_SUFFIX))
     metadata = {_KEY: json.dumps(content, ensure_ascii=False, allow_nan=False)}
     atomic_write_bytes(path, save({_TENSOR: np.ascontiguousarray(gallery.templates)}, metadata=metadata))
 
@@ -133,5 +137,15 @@ def load_gallery(path: Path) -> Gallery:
         raise DataError(f"{path} is no gallery that this version reads; build it again")
     if len(facts.counts) != len(templates) or not np.isfinite(templates).all():
         raise DataError(f"{path} is damaged; build it again")
-    index = read_index(path.with_suffix(".faiss"), like=templates) if len(templates) > INDEX_FROM else None
-    return Gallery(templates.astype(np.float32, copy=False), facts, index=index)
+    templates = templates.astype(np.float32, copy=False)
+    _, *indices = gallery_files(path, people=len(templates))
+    index = read_index(indices[0], like=templates) if indices else None
+    return Gallery(templates, facts, index=index)
+
+
+def gallery_files(path: Path, *, people: int) -> tuple[Path, ...]:
+    """The files of a gallery of so many people: itself and, above `INDEX_FROM` people, its index.
+
+    An index beside a smaller gallery is left from an earlier one and is no part of it.
+    """
+    return (path, path.with_suffix(INDEX_SUFFIX)) if people > INDEX_FROM else (path,)

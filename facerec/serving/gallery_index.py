@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from facerec.errors import DataError, MissingPathError, UsageError
 from facerec.fsio import atomic_write_bytes
 
-__all__ = ["INDEX_FROM", "SearchIndex", "build_index", "read_index", "write_index"]
+__all__ = ["INDEX_FROM", "INDEX_SUFFIX", "SearchIndex", "build_index", "read_index", "write_index"]
 
 INDEX_FROM = 100_000
 """People above which a gallery gets an index; below, the exact search is faster than its users."""
 
+INDEX_SUFFIX = ".faiss"
+"""Ending of the file of an index, which has the name of its gallery otherwise."""
+
 _NEIGHBOURS = 32
 """Links of a node; twice as many in the lowest layer."""
+_BLOCK = 1 << 14
 _EFFORT_BUILDING = 100
 _EFFORT_SEARCHING = 256
 """Candidates that a search looks at: the price of its recall."""
@@ -67,7 +71,7 @@ def read_index(path: Path, *, like: NDArray[np.float32]) -> SearchIndex:
 
     Raises:
         MissingPathError: the file is missing.
-        DataError: it is damaged, or belongs to other templates.
+        DataError: it is damaged, of another kind, or holds other templates.
         UsageError: faiss is not installed.
     """
     faiss = _faiss()
@@ -77,10 +81,23 @@ def read_index(path: Path, *, like: NDArray[np.float32]) -> SearchIndex:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise DataError(f"the index {path} is damaged; build the gallery again") from error
-    if index.d != like.shape[1] or index.ntotal != len(like):
+    if not isinstance(index, faiss.IndexHNSWFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise DataError(f"the index {path} is of a kind that `facerec gallery build` does not make; build it again")
+    if not _holds(index, like):
         raise DataError(f"the index {path} belongs to another gallery; build the gallery again")
     index.hnsw.efSearch = _EFFORT_SEARCHING
     return SearchIndex(index)
+
+
+def _holds(index: Any, templates_ND: NDArray[np.float32]) -> bool:
+    """Whether the index is one of exactly these templates: one of another build of the gallery has the same shape."""
+    if (index.ntotal, index.d) != templates_ND.shape:
+        return False
+    for start in range(0, len(templates_ND), _BLOCK):
+        block = templates_ND[start : start + _BLOCK]
+        if not np.array_equal(index.reconstruct_n(start, len(block)), block):
+            return False
+    return True
 
 
 def _faiss() -> Any:

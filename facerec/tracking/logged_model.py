@@ -29,7 +29,8 @@ def send_model(client: MlflowClient, run_id: str, body: Mapping[str, Any], *, se
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    experiment_id: str = client.get_run(run_id).info.experiment_id
+    run = client.get_run(run_id)
+    experiment_id: str = run.info.experiment_id
     model = _begun(client, experiment_id, body, session=session)
     if model is not None and model.status == LoggedModelStatus.READY:
         return str(model.model_id)
@@ -42,6 +43,8 @@ def send_model(client: MlflowClient, run_id: str, body: Mapping[str, Any], *, se
             params=body["params"],
             model_type=MODEL_TYPE,
         )
+    # A second row would show the model twice, so what the run has already is asked for first.
+    if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=body["step"])])
     client.log_model_artifacts(model.model_id, str(Path(body["path"])))
     if not model.metrics:

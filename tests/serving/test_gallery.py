@@ -11,7 +11,7 @@ import pytest
 from facerec.errors import DataError, ImageError, MissingPathError, UsageError
 from facerec.serving import gallery as gallery_module
 from facerec.serving.enrol import enrol, find_people, identification_threshold
-from facerec.serving.gallery import Gallery, GalleryFacts, load_gallery, save_gallery
+from facerec.serving.gallery import Gallery, GalleryFacts, gallery_files, load_gallery, save_gallery
 from facerec.serving.predictor import Predictor
 from tests.serving.models import face
 
@@ -169,6 +169,51 @@ def test_a_large_gallery_is_searched_by_an_index(monkeypatch: pytest.MonkeyPatch
     path.with_suffix(".faiss").unlink()
     with pytest.raises(MissingPathError, match="index"):
         load_gallery(path)
+
+
+@pytest.fixture
+def indexed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A gallery of 200 people with its index, as a gallery of that size has none otherwise."""
+    pytest.importorskip("faiss", reason="the index needs the extra 'index'")
+    monkeypatch.setattr(gallery_module, "INDEX_FROM", 100)
+    path = tmp_path / "g.safetensors"
+    save_gallery(make(200), path)
+    return path
+
+
+def test_an_index_of_an_earlier_build_is_refused(indexed: Path, tmp_path: Path) -> None:
+    gallery = load_gallery(indexed)
+    # As many templates of the same length, which a comparison of shapes would let through.
+    save_gallery(Gallery(unit(200, seed=1), gallery.facts), tmp_path / "other.safetensors")
+    indexed.write_bytes((tmp_path / "other.safetensors").read_bytes())
+    with pytest.raises(DataError, match="belongs to another gallery"):
+        load_gallery(indexed)
+
+
+def test_an_index_of_another_kind_is_refused(indexed: Path) -> None:
+    import faiss
+
+    templates = load_gallery(indexed).templates
+    dimensions = templates.shape[1]
+    for index in (faiss.IndexFlatIP(dimensions), faiss.IndexHNSWFlat(dimensions, 8, faiss.METRIC_L2)):
+        index.add(templates)
+        faiss.write_index(index, str(indexed.with_suffix(".faiss")))
+        with pytest.raises(DataError, match="of a kind that"):
+            load_gallery(indexed)
+
+
+def test_an_index_left_beside_a_smaller_gallery_is_no_part_of_it(indexed: Path) -> None:
+    assert gallery_files(indexed, people=200) == (indexed, indexed.with_suffix(".faiss"))
+    save_gallery(make(20), indexed)
+    assert indexed.with_suffix(".faiss").is_file()
+    assert gallery_files(indexed, people=20) == (indexed,)
+    query = unit(1, seed=9)[0]
+    assert load_gallery(indexed).search(query) == make(20).search(query)
+
+
+def test_a_gallery_cannot_have_the_name_of_its_index(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ending of a gallery's index"):
+        save_gallery(make(3), tmp_path / "g.faiss")
 
 
 def test_the_header_says_what_the_gallery_is(tmp_path: Path) -> None:

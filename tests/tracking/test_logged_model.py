@@ -65,14 +65,15 @@ def test_sending_again_makes_no_second_model(store: MlflowClient, run_id: str, b
     assert len(models(store)) == 2
 
 
+@pytest.mark.parametrize("call", ["log_outputs", "log_model_artifacts", "log_batch", "finalize_logged_model"])
 def test_a_model_whose_upload_broke_off_is_completed(
-    store: MlflowClient, run_id: str, body: dict[str, Any], curve: Any, monkeypatch: pytest.MonkeyPatch
+    store: MlflowClient, run_id: str, body: dict[str, Any], curve: Any, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **named: object) -> None:
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "log_model_artifacts", fail)
+        patch.setattr(MlflowClient, call, fail)
         with pytest.raises(ConnectionError):
             send_model(store, run_id, body, session="one")
     assert [model.status for model in models(store)] == [LoggedModelStatus.PENDING]
@@ -81,3 +82,5 @@ def test_a_model_whose_upload_broke_off_is_completed(
     assert (model.model_id, model.status) == (model_id, LoggedModelStatus.READY)
     assert len(model.metrics) == 1
     assert curve(store, run_id, KEY) == [(1, 0.8), (2, 0.9)]
+    (output,) = store.get_run(run_id).outputs.model_outputs
+    assert (output.model_id, output.step) == (model_id, 2)
