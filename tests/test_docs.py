@@ -12,6 +12,8 @@ import yaml
 
 from facerec.cli.main import cli
 from facerec.config.load import flatten, known_keys
+from facerec.config.validate import validate
+from facerec.tuning.schema import StudyConfig
 from tests.pages import (
     ROOT,
     Block,
@@ -67,12 +69,17 @@ def fault_of(line: CommandLine) -> str | None:
 
 
 def unknown_keys(block: Block) -> list[str]:
-    """Keys of a piece of a configuration that no configuration has."""
+    """Keys of a piece of a configuration or of a study that there are not."""
     data = yaml.safe_load(block.text)
-    if not isinstance(data, dict) or not set(data) <= _SECTIONS:
+    if not isinstance(data, dict):
         return []
-    known = [*known_keys(), "logging.tags"]
-    return [key for key in flatten(data) if key not in known and not key.startswith("logging.tags.")]
+    if set(data) & {"space", "objective"}:
+        _, problems = validate(StudyConfig, data, unknown_key=lambda path: "unknown")
+        keys = [".".join(map(str, problem[0])) for problem in problems]
+        return keys + [key for key in data.get("space", {}) if key not in known_keys()]
+    if not set(data) <= _SECTIONS:
+        return []
+    return [key for key in flatten(data) if key not in known_keys() and not key.startswith("logging.tags.")]
 
 
 @every_page
@@ -211,3 +218,7 @@ def test_a_broken_link_is_found() -> None:
 def test_an_unknown_key_is_found() -> None:
     assert unknown_keys(Block("page", "yaml", "training: {lr: 1, larning: 2}")) == ["training.larning"]
     assert unknown_keys(Block("page", "yaml", "apiVersion: batch/v1")) == []
+    assert unknown_keys(Block("page", "yaml", "space: {head.marg: {float: [0, 1]}}\nbudget: {trails: 3}")) == [
+        "budget.trails",
+        "head.marg",
+    ]
