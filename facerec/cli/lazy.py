@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from facerec.errors import near_match
+
 __all__ = ["CommandTable", "LazyGroup"]
 
 CommandTable = Mapping[str, tuple[str, str]]
@@ -34,6 +36,16 @@ class LazyGroup(click.Group):
         module, _, attribute = row[0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names; the sentence for a wrong name has a near one."""
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            near = near_match(name, [*self._table, *self._aliases])
+            ctx.fail(f"there is no command '{name}'{near}; {ctx.command_path} --help lists them")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table without importing what it names."""

@@ -53,7 +53,7 @@ def find_rec(path: Path) -> Path:
         raise MissingPathError(f"{path} has no train.rec; a pack is a folder with train.rec, train.idx and property")
     if path.is_file():
         return path
-    raise MissingPathError(f"training data {path} does not exist; check data.root")
+    raise MissingPathError(f"training data {path} does not exist; check data.root, or make a pack with `facerec data`")
 
 
 def read_property(path: Path) -> Property | None:

@@ -108,6 +108,16 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: tuple[s
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"), [(("trian",), "'train'"), (("data", "pakc"), "'pack'"), (("tets",), "'test'")]
+)
+def test_a_wrong_name_of_a_command_gets_a_near_one(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], hint: str
+) -> None:
+    assert exit_code(*arguments) == 2
+    assert f"there is no command '{arguments[-1]}' (did you mean {hint}?)" in capsys.readouterr().err
+
+
 def test_a_command_may_choose_its_exit_code(failing: Callable[[BaseException], None]) -> None:
     failing(click.exceptions.Exit(1))
     assert exit_code("zoo") == 1
