@@ -2,6 +2,8 @@
 # make test-slow: the tests that take longer: kills, servers, databases, a browser.
 # make test-mxnet: our record reader against the retired mxnet, in an environment of its own.
 # make test-lowest: the tests on the oldest versions that pyproject.toml allows.
+# make bench: every benchmark that this machine can run, into docs/results.md; half an hour on two cores. With
+#   PEER=<folder arcface_torch of a checkout> DATA=<pack folder> it compares, ONLY="verify serve" runs some, QUICK=1 tries.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +13,7 @@ PYTEST := python -m pytest -n auto --dist loadgroup
 CONFIG ?= configs/demo.yaml
 MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 
-.PHONY: detector demo test test-slow test-mxnet test-lowest lint env
+.PHONY: bench detector demo test test-slow test-mxnet test-lowest lint env
 .DELETE_ON_ERROR:
 
 env: $(VENV)/installed
@@ -55,6 +57,14 @@ $(LOWEST_VENV)/installed: pyproject.toml $(VENV)/installed
 
 test-lowest: $(LOWEST_VENV)/installed
 	$(LOWEST_VENV)/bin/$(PYTEST)
+
+# The interpreter of `make test-mxnet` is the peer of the record reader where it is there.
+MXNET_PYTHON ?= $(wildcard $(MXNET_VENV)/bin/python)
+
+bench: env
+	$(BIN)/python -m facerec data demo data/orl
+	$(BIN)/python benchmarks/run_all.py $(if $(PEER),--peer "$(PEER)") $(if $(DATA),--data "$(DATA)") \
+		$(if $(MXNET_PYTHON),--mxnet-python "$(MXNET_PYTHON)") $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK),--quick)
 
 # The face detector of facerec data align. Its metadata asks for a torch of 2024; it runs with current ones.
 detector: env

@@ -2,12 +2,13 @@
 
     python benchmarks/backbones.py --data DATA --out OUT [--backbones A,B] [--seeds 1,2] [--epochs 6] [--min-images 4]
         [--image-size 112]
+    python benchmarks/backbones.py --latency [--backbones A,B] [--rounds 15] [--json]
 
 DATA holds ``train.rec`` and ``lfw_dev.bin`` (another pair set: ``--bin``). People with fewer pictures than
 ``--min-images`` are left out: they teach little and cost as much. A finished training in OUT is not repeated, so the
 command can be stopped and given again. The table gives accuracy as mean and standard deviation over the seeds (over
 the ten folds where there is one seed), and the time of one picture in evaluation mode on one CPU thread, float32,
-deployed (`fuse`), relative to the first backbone.
+deployed (`fuse`), relative to the first backbone. ``--latency`` measures that time alone and trains nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from claims import Claim, Target, absolute, ratio, show, side
 
 from facerec.config import config_from_dict
 from facerec.data.pack import FacePack
@@ -38,17 +40,20 @@ _EMBEDDING_SIZE = 512
 def main() -> None:
     """Train what is missing, then print the table."""
     arguments = parse()
+    if arguments.latency:
+        print(show(latency_claims(arguments.backbones, arguments.rounds), {}, as_json=arguments.json))
+        return
     pack = make_pack(arguments.data, arguments.out, pair_set=arguments.bin, min_images=arguments.min_images)
     jobs = [(seed, name) for seed in arguments.seeds for name in arguments.backbones]
     results = {(seed, name): train(name, seed=seed, pack=pack, arguments=arguments) for seed, name in jobs}
-    print(table(results, arguments.backbones))
+    print(table(results, arguments))
 
 
 def parse() -> argparse.Namespace:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--bin", default="lfw_dev.bin")
     names = ["mobilefacenet", "fastcontextface", "fastcontextface_v2"]
     parser.add_argument("--backbones", type=lambda text: text.split(","), default=names)
@@ -58,7 +63,29 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--min-images", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=_IMAGE_HW[0], help="of the training; the sizes are at 112")
-    return parser.parse_args()
+    parser.add_argument("--latency", action="store_true", help="measure the latencies and nothing else")
+    parser.add_argument("--rounds", type=int, default=15, help="of the latencies")
+    parser.add_argument("--json", action="store_true", help="with --latency")
+    arguments = parser.parse_args()
+    if not arguments.latency and (arguments.data is None or arguments.out is None):
+        parser.error("--data and --out are needed, or --latency")
+    return arguments
+
+
+def latency_claims(names: list[str], rounds: int) -> list[Claim]:
+    """The latency of every backbone against the first one's, and its size."""
+    times = measure_latencies(names, rounds=rounds)
+    base_ms, claims = [1000 * seconds for seconds in times[names[0]]], []
+    for name in names[1:]:
+        ours_ms = [1000 * seconds for seconds in times[name]]
+        texts = {"ours": side(ours_ms, "ms"), "other": side(base_ms, "ms"), "against": names[0]}
+        claims.append(
+            ratio(f"{name}: latency of one picture, one thread, float32, fused", ours_ms, to=base_ms, **texts)
+        )
+    if "fastcontextface_v2" in names:
+        macs = measure(build("fastcontextface_v2"), image_hw=_IMAGE_HW).macs / 1e6
+        claims.append(absolute("fastcontextface_v2: size", [macs], unit="MMACs", target=Target(at_most=310)))
+    return claims
 
 
 def make_pack(data: Path, out: Path, *, pair_set: str, min_images: int) -> Path:
@@ -136,13 +163,14 @@ def run_facerec(*arguments: str) -> str:
     return done.stdout
 
 
-def table(results: dict[tuple[int, str], dict[str, Any]], names: list[str]) -> str:
+def table(results: dict[tuple[int, str], dict[str, Any]], arguments: argparse.Namespace) -> str:
     """Markdown: one line a backbone."""
+    names = arguments.backbones
     lines = [
         "| backbone | parameters | MACs | accuracy | ± | loss | latency |",
         "|---|---|---|---|---|---|---|",
     ]
-    latencies = measure_latencies(names)
+    latencies = {name: min(seconds) for name, seconds in measure_latencies(names, rounds=arguments.rounds).items()}
     for name in names:
         mine = [result["summary"]["last"]["metrics"] for (_, other), result in results.items() if other == name]
         (key,) = (metric for metric in mine[0] if metric.startswith("eval/") and metric.endswith("/accuracy"))
@@ -163,8 +191,8 @@ def build(name: str) -> Any:
     return build_backbone(config.model, image_hw=_IMAGE_HW)
 
 
-def measure_latencies(names: list[str], *, rounds: int = 15) -> dict[str, float]:
-    """Least CPU time of a picture in evaluation mode, s, one thread, the backbones taking turns."""
+def measure_latencies(names: list[str], *, rounds: int) -> dict[str, list[float]]:
+    """CPU time of a picture in evaluation mode in every round, s, one thread, the backbones taking turns."""
     torch.set_num_threads(1)
     image = torch.rand(1, 3, *_IMAGE_HW).contiguous(memory_format=torch.channels_last)
     networks = {name: build(name).eval().to(memory_format=torch.channels_last) for name in names}
@@ -178,7 +206,7 @@ def measure_latencies(names: list[str], *, rounds: int = 15) -> dict[str, float]
                 start = time.process_time()
                 network(image)
                 times[name].append(time.process_time() - start)
-    return {name: min(values) for name, values in times.items()}
+    return times
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from claims import Claim, Target, ratio, show, side
 from torch import Tensor, nn
 
 from facerec.models.classification import ClassificationLoss, LossSettings
@@ -50,7 +52,7 @@ def main() -> None:
         return
     results = {name: run(name) for name in contenders(arguments)}
     if arguments.json:
-        print(json.dumps({"settings": settings(arguments), "results": results}))
+        print(show(claims_of(results, arguments), settings(arguments), as_json=True))
         return
     print(", ".join(f"{key} {value}" for key, value in settings(arguments).items()))
     print(table(results))
@@ -88,23 +90,46 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
     return {name: getattr(arguments, name) for name in names} | {"device": card, "torch": torch.__version__}
 
 
+def claims_of(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> list[Claim]:
+    """Time and memory of the fused loss against the plain one and the peer's, and with a sample of the classes."""
+    pairs = [("fused", "plain"), ("fused", "peer"), ("fused, sample 0.1", "peer, sample 0.1")]
+    claims = []
+    for name, base in pairs:
+        mine, other = results[name], results.get(base)
+        against = base.replace("peer", "arcface_torch's PartialFC") if base != "plain" else "the plain loss"
+        on_cuda = arguments.device == "cuda" and base == "plain"
+        for what, key, unit, bound in (("time", "rounds", "s", 1.2), ("peak of memory", "peak_mib", "MiB", 0.25)):
+            ours, others = (in_rounds(found, key) for found in (mine, other))
+            texts = {"ours": side(ours, unit), "other": side(others, unit), "against": against}
+            target = Target(at_most=bound) if on_cuda else None
+            claims.append(ratio(f"{name}: {what}", ours, to=others, target=target, **texts))
+    return claims
+
+
+def in_rounds(found: dict[str, Any] | None, key: str) -> list[float]:
+    """A figure of every round; empty for a contender that is not there."""
+    if found is None:
+        return []
+    return found[key] if isinstance(found[key], list) else [found[key]]
+
+
 def contenders(arguments: argparse.Namespace) -> list[str]:
     """Those that can run."""
     has_peer = arguments.peer is not None and arguments.head in _MARGINS
     return [name for name in _CONTENDERS if has_peer or not name.startswith("peer")]
 
 
-def run(name: str) -> dict[str, float]:
+def run(name: str) -> dict[str, Any]:
     """Measure one contender in its own process."""
     command = [sys.executable, __file__, *sys.argv[1:], "--contender", name]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         sys.exit(f"{name} failed:\n{result.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Peak memory, memory beyond the weight and its gradient, and seconds of a step of one contender."""
     device = torch.device(arguments.device)
     torch.manual_seed(0)
@@ -121,7 +146,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         seconds.append(now(device) - start)
     peak = read_peak(device) - before
     unavoidable = 2 * weight.numel() * weight.element_size()
-    return {"peak_mib": peak / 2**20, "beyond_mib": (peak - unavoidable) / 2**20, "s": statistics.median(seconds[1:])}
+    spent = {"s": statistics.median(seconds[1:]), "rounds": seconds[1:]}
+    return {"peak_mib": peak / 2**20, "beyond_mib": (peak - unavoidable) / 2**20, **spent}
 
 
 def build(arguments: argparse.Namespace) -> tuple[Step, nn.Parameter]:
@@ -193,7 +219,7 @@ def status_bytes(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
+def table(results: dict[str, dict[str, Any]]) -> str:
     """Numbers, and ratios to the plain loss."""
     plain = results["plain"]
     header = f"{'':20}{'peak MiB':>10}{'ratio':>8}{'beyond MiB':>12}{'ratio':>8}{'s':>9}{'ratio':>8}"

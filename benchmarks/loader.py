@@ -13,7 +13,6 @@ for which the machine must have two free cores; the last one says from CPU times
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import torch
+from claims import Claim, Target, ratio, show, side
 from mxnet_peer import Peer
 
 from facerec.config import config_from_dict
@@ -40,16 +40,6 @@ _SCALING_BATCHES = 40
 _WARM_UP_BATCHES = 10
 
 
-class Row(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    ours: float
-    other: float | None
-    ratio: float | None
-    promised: str
-
-
 def main() -> None:
     """Measure and print."""
     arguments = parse()
@@ -59,8 +49,8 @@ def main() -> None:
             arguments.data
             or write_synthetic_pack(Path(folder) / "pack", num_identities=300, images_per_identity=20).folder
         )
-        rows = [measure_cpu(root, arguments), *measure_workers(root, rounds=arguments.rounds)]
-    print(json.dumps([row._asdict() for row in rows]) if arguments.json else table(rows))
+        claims = [measure_cpu(root, arguments), *measure_workers(root, rounds=arguments.rounds)]
+    print(show(claims, {}, as_json=arguments.json))
 
 
 def parse() -> argparse.Namespace:
@@ -78,7 +68,7 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def measure_cpu(root: Path, arguments: argparse.Namespace) -> Row:
+def measure_cpu(root: Path, arguments: argparse.Namespace) -> Claim:
     """Microseconds of CPU time per image, both sides on the same images in turns."""
     pack = FacePack.open(root)
     dataset = FaceDataset(pack, image_hw=pack.image_hw or (112, 112), augment=AugmentConfig(), seed=1)
@@ -97,24 +87,33 @@ def measure_cpu(root: Path, arguments: argparse.Namespace) -> Row:
     if peer:
         peer.close()
     ours, others = ours[1:], others[1:]  # The first turn warms both up.
-    ratio = statistics.median(one / other for one, other in zip(ours, others, strict=True)) if others else None
-    other = statistics.median(others) if others else None
-    return Row("CPU time per image (us), ours and arcface_torch", statistics.median(ours), other, ratio, "<= 0.4")
+    texts = {"ours": side(ours, "us"), "other": side(others, "us"), "against": "arcface_torch's data set"}
+    name = "CPU time per image, from the record to a normalised float batch with a random flip"
+    return ratio(name, ours, to=others, target=Target(at_most=0.4), **texts)
 
 
-def measure_workers(root: Path, *, rounds: int) -> list[Row]:
+def measure_workers(root: Path, *, rounds: int) -> list[Claim]:
     """Images per second of wall time with two workers and with one, in turns; and CPU time of workers and trainer."""
     with open_loader(root, workers=2) as two, open_loader(root, workers=1) as one:
         turns = [(drain(two, epoch=turn), drain(one, epoch=turn)) for turn in range(1 + rounds)][1:]
-    ratio = statistics.median(double.rate / single.rate for double, single in turns)
-    double, single = (statistics.median(part.rate for part in column) for column in zip(*turns, strict=True))
+    double, single = ([part.rate for part in column] for column in zip(*turns, strict=True))
     worker = statistics.median(pair[0].worker_us for pair in turns)
     trainer = statistics.median(pair[0].trainer_us for pair in turns)
     # One worker has a core for itself, beside the trainer; two share both cores with the trainer.
-    ideal = 2 * worker / (worker + trainer)
+    used = [2 * pair[0].worker_us for pair in turns], [pair[0].worker_us + pair[0].trainer_us for pair in turns]
+    times = f"{worker:.0f} us in a worker, {trainer:.0f} us in the trainer"
     return [
-        Row("images/s of wall time, two workers and one", double, single, ratio, ">= 1.7 on two free cores"),
-        Row("CPU time per image (us), worker and trainer", worker, trainer, ideal, ">= 1.7, from CPU times"),
+        ratio(
+            "images/s of wall time with two workers",
+            double,
+            to=single,
+            ours=side(double, "images/s"),
+            other=side(single, "images/s"),
+            against="one worker",
+            target=Target(at_least=1.7),
+            note="wants two free cores",
+        ),
+        ratio("the same as CPU times allow it", used[0], to=used[1], ours=times, against="one worker"),
     ]
 
 
@@ -153,16 +152,6 @@ def workers_cpu() -> float:
     """CPU time of all workers that live, in seconds; those of a loader that waits add nothing."""
     times = (child.cpu_times() for child in psutil.Process().children(recursive=True))
     return sum(part.user + part.system for part in times)
-
-
-def table(rows: list[Row]) -> str:
-    """The rows for people."""
-    lines = [f"{'':<50} {'':>9} {'':>14} {'ratio':>7}  promised"]
-    for row in rows:
-        other = "peer not given" if row.other is None else f"{row.other:,.0f}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
-        lines.append(f"{row.what:<50} {row.ours:>9,.0f} {other:>14} {ratio:>7}  {row.promised}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,28 @@
 """Reading records: our reader against mxnet's, in turns on the same records, medians of the ratios of the turns.
 
-    python benchmarks/reader.py [--data FOLDER] [--mxnet-python PYTHON] [--records 5822653] [--rounds 9] [--json]
+    python benchmarks/reader.py [--data FOLDER] [--mxnet-python PYTHON] [--records 5822653] [--rounds 9]
+        [--openings 3] [--json]
 
 FOLDER holds ``train.rec`` and ``train.idx``; without it a pack of drawn pictures is made. PYTHON is an interpreter
-that can import mxnet 1.9.1, such as the one of ``make test-mxnet``; without it the peer's columns stay empty. Rates
-are records per second of CPU time in one process. The second table opens an index of ``--records`` made-up lines.
+that can import mxnet 1.9.1, such as the one of ``make test-mxnet``; without it there are no ratios. Rates are records
+per second of CPU time in one process. Then an index of ``--records`` made-up lines is opened, every time in a new
+process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from claims import Claim, Target, absolute, ratio, show, side
 from mxnet_peer import Peer, resident_bytes
 
 from facerec.data.index import open_index
@@ -31,28 +33,14 @@ _BATCH = 128
 _WARM_UP = 1
 
 
-class Row(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    ours: float
-    peer: float | None
-    ratio: float | None
-    promised: str
-    unit: str
-
-
 def main() -> None:
     """Measure and print."""
     arguments = parse()
     with tempfile.TemporaryDirectory() as folder:
-        peer = Peer(arguments.mxnet_python) if arguments.mxnet_python else None
-        rows = measure_reads(find_pack(arguments.data, Path(folder)), peer, rounds=arguments.rounds)
+        claims = measure_reads(find_pack(arguments.data, Path(folder)), arguments.mxnet_python, arguments.rounds)
         for is_shuffled in (False, True):
-            rows += measure_index(Path(folder), peer, count=arguments.records, is_shuffled=is_shuffled)
-        if peer:
-            peer.close()
-    print(json.dumps([row._asdict() for row in rows]) if arguments.json else table(rows))
+            claims += measure_index(Path(folder), arguments, is_shuffled=is_shuffled)
+    print(show(claims, {}, as_json=arguments.json))
 
 
 def parse() -> argparse.Namespace:
@@ -62,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mxnet-python", type=Path)
     parser.add_argument("--records", type=int, default=5_822_653, help="of the index; those of MS1MV2")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--openings", type=int, default=3, help="of each index")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -73,34 +62,34 @@ def find_pack(data: Path | None, folder: Path) -> Path:
     return write_synthetic_pack(folder / "pack", num_identities=500, images_per_identity=20).folder / "train.rec"
 
 
-def measure_reads(rec: Path, peer: Peer | None, *, rounds: int) -> list[Row]:
+def measure_reads(rec: Path, python: Path | None, rounds: int) -> list[Claim]:
     """Random reads of all records: one by one, and in batches."""
     reader, slow = RecordReader(rec), RecordReader(rec, io="pread")
-    keys = reader.keys
-    ways: dict[str, tuple[Callable[[list[int]], None], str]] = {
-        "single reads, header unpacked": (lambda order: _singly(reader, order), ">= 4"),
-        "batches of 128": (lambda order: _in_batches(reader, order), ">= 8"),
-        "batches of 128, every image copied": (lambda order: _copied(reader, order), ""),
-        "single reads by pread": (lambda order: _singly(slow, order), ""),
+    ways: dict[str, tuple[Callable[[list[int]], None], Target | None]] = {
+        "random reads, header unpacked, one by one": (lambda order: _singly(reader, order), Target(at_least=4)),
+        "the same in batches of 128": (lambda order: _in_batches(reader, order), Target(at_least=8)),
+        "the same, every image copied": (lambda order: _copied(reader, order), None),
+        "one by one, data.io: pread": (lambda order: _singly(slow, order), None),
     }
+    peer = Peer(python) if python else None
     rates: dict[str, list[float]] = {name: [] for name in ways}
     peers: list[float] = []
     for turn in range(_WARM_UP + rounds):
-        order = np.random.default_rng(turn).permutation(keys).tolist()
+        order = np.random.default_rng(turn).permutation(reader.keys).tolist()
         if peer:
             peers.append(len(order) / peer.ask("read", rec=str(rec), keys=order)["seconds"])
         for name, (way, _) in ways.items():
             began = time.process_time()
             way(order)
             rates[name].append(len(order) / (time.process_time() - began))
-    peers = peers[_WARM_UP:]
-    rows = []
-    for name, (_, promised) in ways.items():
-        ours = rates[name][_WARM_UP:]
-        ratio = statistics.median(one / other for one, other in zip(ours, peers, strict=True)) if peers else None
-        other = statistics.median(peers) if peers else None
-        rows.append(Row(name, statistics.median(ours), other, ratio, promised, "records/s"))
-    return rows
+    if peer:
+        peer.close()
+    claims = []
+    for name, (_, target) in ways.items():
+        ours, others = rates[name][_WARM_UP:], peers[_WARM_UP:]
+        texts = {"ours": side(ours, "records/s"), "other": side(others, "records/s"), "against": "mxnet 1.9.1"}
+        claims.append(ratio(name, ours, to=others, target=target, **texts))
+    return claims
 
 
 def _singly(reader: RecordReader, keys: list[int]) -> None:
@@ -119,29 +108,57 @@ def _copied(reader: RecordReader, keys: list[int]) -> None:
             bytes(image)
 
 
-def measure_index(folder: Path, peer: Peer | None, *, count: int, is_shuffled: bool) -> list[Row]:
+def measure_index(folder: Path, arguments: argparse.Namespace, *, is_shuffled: bool) -> list[Claim]:
     """Opening an index for the first time and from its binary copy, and the memory that it takes."""
-    kind = "shuffled" if is_shuffled else "in order"
     rec = folder / f"index-{is_shuffled}.rec"
-    write_index(rec.with_suffix(".idx"), count, is_shuffled=is_shuffled)
+    cache = rec.with_suffix(".idx.cache")
+    write_index(rec.with_suffix(".idx"), arguments.records, is_shuffled=is_shuffled)
     rec.write_bytes(b"")
-    # A fresh process for each, so that no memory of an earlier one is used again.
-    first, again = opening(rec), opening(rec)
-    other = peer.ask("open_index", rec=str(rec)) if peer else None
+    # A fresh process for each opening, so that no memory of an earlier one is used again.
+    first, again, peers = [], [], []
+    for _ in range(arguments.openings):
+        cache.unlink(missing_ok=True)
+        first.append(opening(rec))
+        again.append(opening(rec))
+        if arguments.mxnet_python:
+            peer = Peer(arguments.mxnet_python)
+            peers.append(peer.ask("open_index", rec=str(rec)))
+            peer.close()
     rec.with_suffix(".idx").unlink()
-    rec.with_suffix(".idx.cache").unlink()
-    name = f"index of {count:,} records, {kind}"
-    measured = [
-        (f"{name}: first opening", "seconds", first, 1, "< 2 s", "s"),
-        (f"{name}: first opening, CPU time", "cpu_seconds", first, 1, "", "s"),
-        (f"{name}: next opening", "seconds", again, 1, "< 0.1 s", "s"),
-        (f"{name}: memory", "bytes", again, count, "<= 16, <= 0.1", "bytes/record"),
+    cache.unlink()
+    name = f"index of {arguments.records:,} records, {'shuffled' if is_shuffled else 'in order'}"
+    per_record = {"of": arguments.records, "unit": "bytes/record"}
+    return [
+        absolute(f"{name}: first opening", column(first, "seconds"), unit="s", target=Target(at_most=2)),
+        compared(f"{name}: first opening, CPU time", first, peers, fact="cpu_seconds", unit="s"),
+        absolute(f"{name}: next opening", column(again, "seconds"), unit="s", target=Target(at_most=0.1)),
+        compared(f"{name}: next opening", again, peers, fact="seconds", unit="s"),
+        absolute(
+            f"{name}: memory", column(again, "bytes", of=arguments.records), unit="B/record", target=Target(at_most=16)
+        ),
+        compared(f"{name}: memory", again, peers, fact="bytes", target=Target(at_most=0.1), **per_record),
     ]
-    rows = []
-    for what, fact, ours, divisor, promised, unit in measured:
-        value, peer_value = ours[fact] / divisor, other[fact] / divisor if other else None
-        rows.append(Row(what, value, peer_value, value / peer_value if peer_value else None, promised, unit))
-    return rows
+
+
+def column(answers: list[dict[str, Any]], fact: str, *, of: int = 1) -> list[float]:
+    """One fact of every opening, divided."""
+    return [answer[fact] / of for answer in answers]
+
+
+def compared(
+    name: str,
+    ours: list[dict[str, Any]],
+    peers: list[dict[str, Any]],
+    *,
+    fact: str,
+    unit: str,
+    of: int = 1,
+    target: Target | None = None,
+) -> Claim:
+    """The ratio of a fact to mxnet's."""
+    mine, others = column(ours, fact, of=of), column(peers, fact, of=of)
+    texts = {"ours": side(mine, unit), "other": side(others, unit), "against": "mxnet 1.9.1"}
+    return ratio(name, mine, to=others, target=target, **texts)
 
 
 def write_index(path: Path, count: int, *, is_shuffled: bool) -> None:
@@ -174,17 +191,6 @@ def open_here(path: Path) -> None:
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     facts = {"bytes": resident_bytes() - before, "records": len(index)}
     print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, **facts}))
-
-
-def table(rows: list[Row]) -> str:
-    """The rows for people."""
-    lines = [f"{'':<58} {'ours':>11} {'mxnet':>11} {'ratio':>7}  promised"]
-    for row in rows:
-        peer = "not given" if row.peer is None else f"{row.peer:,.4g}" if row.peer < 1000 else f"{row.peer:,.0f}"
-        ours = f"{row.ours:,.4g}" if row.ours < 1000 else f"{row.ours:,.0f}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
-        lines.append(f"{row.what:<58} {ours:>11} {peer:>11} {ratio:>7}  {row.promised} ({row.unit})")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from claims import Claim, Target, ratio, show, side
 
 from facerec.config.load import config_from_dict
 from facerec.config.schema import Config
@@ -43,6 +43,8 @@ from facerec.training.distributed import World
 _PEER_NAMES = {"iresnet18": "r18", "iresnet34": "r34", "iresnet50": "r50", "iresnet100": "r100", "iresnet200": "r200"}
 _UNCOUNTED = 2
 _EMBEDDING = 512
+_TARGETED = "ours bf16 compiled"
+"""On CUDA the contender that the targets are for."""
 
 Step = Callable[[], None]
 
@@ -77,7 +79,8 @@ def main() -> None:
     rate = matmul_rate(torch.device(arguments.device))
     results = [measure(arguments, batch, rate) for batch in arguments.batch]
     if arguments.json:
-        print(json.dumps({"settings": settings(arguments), "matmul_flops": rate, "results": results}))
+        claims = [claim for found in results for claim in claims_of(found, arguments)]
+        print(show(claims, settings(arguments) | {"bfloat16 matmul FLOP/s": rate}, as_json=True))
         return
     print(", ".join(f"{key} {value}" for key, value in settings(arguments).items()))
     print(f"bfloat16 matmul rate {rate / 1e12:.3g} TFLOP/s")
@@ -138,10 +141,46 @@ def measure(arguments: argparse.Namespace, batch: int, rate: float) -> dict[str,
                 "images_per_s": batch / statistics.median(times),
                 "of_matmul_rate": operations / statistics.median(times) / rate,
                 "peak_mib": peaks.get(name, float("nan")) / 2**20,
+                "rounds": times,
             }
             for name, times in seconds.items()
         },
     }
+
+
+def claims_of(found: dict[str, Any], arguments: argparse.Namespace) -> list[Claim]:
+    """The speed of each of our ways against the peer's, and on CUDA the peak of memory."""
+    rows, batch = found["contenders"], found["batch"]
+    peer = rows.get("peer", {"rounds": [], "peak_mib": float("nan")})
+    claims = []
+    for name, row in rows.items():
+        if name == "peer":
+            continue
+        what = f"{arguments.backbone}, batch {batch}, {name.removeprefix('ours ')}"
+        note = f"{row['of_matmul_rate']:.2f} of the bfloat16 matmul rate; seconds are of a step"
+        texts = {"ours": side(row["rounds"], "s"), "other": side(peer["rounds"], "s"), "against": "arcface_torch"}
+        target = speed_target(name, arguments.device)
+        speed = ratio(
+            f"{what}: speed", peer["rounds"] or row["rounds"], to=row["rounds"], target=target, note=note, **texts
+        )
+        claims.append(speed if peer["rounds"] else dataclasses.replace(speed, value=None, peer_given=False))
+        if arguments.device == "cuda":
+            peaks = [row["peak_mib"]], [peer["peak_mib"]] if peer["rounds"] else []
+            texts = {"ours": side(peaks[0], "MiB"), "other": side(peaks[1], "MiB"), "against": "arcface_torch"}
+            memory = Target(at_most=0.7) if name == _TARGETED else None
+            claims.append(ratio(f"{what}: peak of memory", peaks[0], to=peaks[1], target=memory, **texts))
+    return claims
+
+
+def speed_target(name: str, device: str) -> Target | None:
+    """How many times the peer's speed is asked for; none in bfloat16 where the processor does not compute in it."""
+    if device == "cuda":
+        return Target(at_least=2) if name == _TARGETED else None
+    if name == "ours float32":
+        return Target(at_least=1.25)
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text() if flags.exists() else ""
+    return Target(at_least=2.8) if "avx512_bf16" in known or "amx_bf16" in known else None
 
 
 def one_after_the_other(
@@ -193,7 +232,8 @@ def build(arguments: argparse.Namespace, contender: Contender, batch: int) -> St
     labels_B = torch.randint(arguments.classes, (batch,), device=arguments.device)
     if contender.training is None:
         return peer_step(arguments, images_BCHW.float().sub(127.5).div(127.5).contiguous(), labels_B)
-    parts = assemble(our_config(arguments, contender, batch), num_classes=arguments.classes, world=World())
+    config, device = our_config(arguments, contender, batch), torch.device(arguments.device)
+    parts = assemble(config, num_classes=arguments.classes, device=device, world=World())
     parts.model.train()
     counter = iter(range(1_000_000))
 
@@ -205,7 +245,7 @@ def build(arguments: argparse.Namespace, contender: Contender, batch: int) -> St
 
 def our_config(arguments: argparse.Namespace, contender: Contender, batch: int) -> Config:
     """Our configuration with the peer's recipe."""
-    recipe = {"lr": 0.02, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "grad_clip_norm": 5.0}
+    recipe = {"lr": 0.02, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "grad_clip_part": "backbone"}
     return config_from_dict(
         {
             "device": arguments.device,

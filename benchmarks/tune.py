@@ -6,7 +6,8 @@
 ``python benchmarks/tune.py workers``   trials per second of one and of two workers, on an otherwise idle machine
 ``python benchmarks/tune.py eight``     eight workers on tiny trials: time, and whether every slot is settled once
 
-The last three train on the demo faces: ``facerec data demo data/orl``.
+``overhead``, ``pruning`` and ``workers`` train on the demo faces: ``facerec data demo data/orl``. ``--json`` prints the
+claims as one object.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from claims import Claim, Target, absolute, ratio, show
 
 from facerec.rng import counter_generator
 from facerec.tracking.study import StudyRun
@@ -46,27 +51,41 @@ def truth(values: dict[str, Any]) -> float:
     return 0.95 - 0.25 * (margin - 0.2) ** 2 - 0.06 * math.log10(scale / 20.0) ** 2 - 0.05 * wide**2
 
 
-def regret(seeds: int, trials: int) -> None:
-    """Print the true regret of the setting that a whole study, confirmation included, recommends."""
+def regret(options: argparse.Namespace) -> list[Claim]:
+    """The true regret of the setting that a whole study, confirmation included, recommends."""
     rows: dict[str, list[float]] = {}
     for sampler in ("random", "tpe"):
-        for seed in range(seeds):
+        for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                plan = _plan(Path(folder), sampler=sampler, seed=seed, trials=trials)
+                plan = _plan(Path(folder), sampler=sampler, seed=seed, trials=options.trials)
                 rows.setdefault(sampler, []).append(0.95 - truth(_recommended(plan, seed)))
-    print(f"true regret of the recommended setting, {trials} trials, noise {NOISE}, {seeds} seeds")
-    for sampler, found in rows.items():
-        print(
-            f"  {sampler:8s} mean {statistics.fmean(found):.5f}  sd {statistics.stdev(found):.5f}  max {max(found):.5f}"
-        )
+    means = {
+        sampler: f"{statistics.fmean(found):.5f} ± {statistics.stdev(found):.5f}" for sampler, found in rows.items()
+    }
+    low, high = _mean_ratio_interval(rows["tpe"], rows["random"])
     differences = [one - other for one, other in zip(rows["random"], rows["tpe"], strict=True)]
-    error = statistics.stdev(differences) / math.sqrt(seeds)
-    ratio = statistics.fmean(rows["tpe"]) / statistics.fmean(rows["random"])
-    print(f"  random - tpe {statistics.fmean(differences):+.5f} ± {error:.5f} (standard error); ratio {ratio:.2f}")
+    error = statistics.stdev(differences) / math.sqrt(options.seeds)
+    return [
+        Claim(
+            name=f"mean true regret of the recommended setting, {options.trials} trials, noise {NOISE}",
+            value=statistics.fmean(rows["tpe"]) / statistics.fmean(rows["random"]),
+            low=low,
+            high=high,
+            spread="95 % interval",
+            rounds=options.seeds,
+            ours=means["tpe"],
+            other=means["random"],
+            against="random search (± is the deviation over seeds)",
+            target=Target(at_most=1.0),
+            note=f"paired difference {statistics.fmean(differences):.5f} ± {error:.5f} (standard error); "
+            f"seeds 0 to {options.seeds - 1}",
+        )
+    ]
 
 
-def overhead(trials: int) -> None:
-    """Print the seconds of a trial outside of `train`, wall and processor, and their share of an ordinary trial."""
+def overhead(options: argparse.Namespace) -> list[Claim]:
+    """The seconds of a trial outside of `train`, and their share of an ordinary trial."""
+    trials = options.trials
     with tempfile.TemporaryDirectory() as folder:
         plan = _demo(Path(folder), trials=trials, changes=["training.epochs=1", "data.num_workers=0"])
         opened = open_study(plan, data_digests={})
@@ -78,47 +97,103 @@ def overhead(trials: int) -> None:
     around = wall_s - sum(wall for wall, _ in inside), processor_s - sum(own for _, own in inside)
     epoch_s = statistics.median(wall for wall, _ in inside)
     ordinary_s = epoch_s * load_study(ROOT / "studies" / "demo.yaml").base.training.epochs
-    print(f"{trials} trials of one epoch: training {epoch_s:.2f} s each")
-    print(f"  around a trial: {around[0] / trials:.3f} s wall, {around[1] / trials:.3f} s processor")
-    print(f"  of a trial of the demo study ({ordinary_s:.1f} s): {100 * around[0] / trials / ordinary_s:.2f} %")
+    per_trial_s = around[0] / trials
+    own = f"{around[1] / trials:.3f} s of them processor time; mean over {trials} trials of one epoch"
+    return [
+        absolute("around the training of a tiny trial", [per_trial_s], unit="s", target=Target(at_most=0.5), note=own),
+        ratio(
+            "around the training of a trial",
+            [per_trial_s],
+            to=[ordinary_s],
+            ours=f"{per_trial_s:.3f} s",
+            other=f"{ordinary_s:.1f} s",
+            against="a trial of the demo study",
+            target=Target(at_most=0.02),
+        ),
+    ]
 
 
-def pruning() -> None:
-    """Print epochs and the best value of the demo study with its pruner and without."""
+def pruning(options: argparse.Namespace) -> list[Claim]:
+    """Epochs and the best value of the demo study with its pruner and without."""
     found: dict[str, tuple[int, float]] = {}
     for name in ("none", "hyperband"):
         with tempfile.TemporaryDirectory() as folder:
-            plan = _demo(Path(folder), trials=16, pruner=name)
+            plan = _demo(Path(folder), trials=options.trials, pruner=name)
             opened = open_study(plan, data_digests={})
             _search(opened, Trainer(plan=plan, tracker=StudyRun(plan.base)))
             trials = counted_trials(opened.search.trials())
             best = max(results(one)[0] for one in trials if one.state.name == "COMPLETE")
             found[name] = spent_epochs(trials), best
-            print(f"  {name:10s} {found[name][0]} epochs, best {plan.objective.label} {best:.4f}", flush=True)
-    share = found["hyperband"][0] / found["none"][0]
-    print(f"  epochs {share:.2f} of those without pruning; best {found['hyperband'][1] - found['none'][1]:+.4f}")
+    (epochs, best), (all_epochs, other_best) = found["hyperband"], found["none"]
+    name = f"demo study, {options.trials} trials, hyperband"
+    return [
+        ratio(
+            f"{name}: epochs",
+            [epochs],
+            to=[all_epochs],
+            ours=f"{epochs} epochs",
+            other=f"{all_epochs} epochs",
+            against="no pruner",
+            target=Target(at_most=0.5),
+            seed=0,
+        ),
+        absolute(
+            f"{name}: gain of the best AUC",
+            [best - other_best],
+            unit="in AUC",
+            target=Target(at_least=-2 * NOISE),
+            seed=0,
+            note=f"{best:.4f}, without a pruner {other_best:.4f}; the bound is two deviations of the AUC over seeds",
+        ),
+    ]
 
 
-def workers(seconds: float) -> None:
-    """Print how many trials of one epoch one worker and two workers finish."""
-    rates = [_rate(count, seconds) for count in (1, 2)]
-    print(f"  1 worker {rates[0]:.3f} trials/s, 2 workers {rates[1]:.3f} trials/s: {rates[1] / rates[0]:.2f} times")
+def workers(options: argparse.Namespace) -> list[Claim]:
+    """How many trials of one epoch one worker and two workers finish."""
+    one, two = (_rate(count, options.seconds) for count in (1, 2))
+    return [
+        ratio(
+            "trials/s of two workers",
+            [two],
+            to=[one],
+            ours=f"{two:.3f} trials/s",
+            other=f"{one:.3f} trials/s",
+            against="one worker",
+            target=Target(at_least=1.6),
+            note=f"{options.seconds:.0f} s of each; wants two free cores",
+        )
+    ]
 
 
-def eight() -> None:
-    """Run eight workers on a hundred trials of no work and count."""
+def eight(options: argparse.Namespace) -> list[Claim]:
+    """Eight workers on a hundred trials of no work, counted."""
     from tests.tuning.synthetic import make_study, open_synthetic, start_worker
 
+    slots = options.trials
     with tempfile.TemporaryDirectory() as folder:
-        study = make_study(Path(folder), budget={"trials": 100}, confirm={"top_k": 0})
+        study = make_study(Path(folder), budget={"trials": slots}, confirm={"top_k": 0})
         started = time.perf_counter()
         processes = [start_worker(study) for _ in range(8)]
         outputs = [process.communicate()[0] for process in processes]
-        trials = open_synthetic(study).search.trials()
-    codes = {process.returncode for process in processes}
+        spent_s = time.perf_counter() - started
+        settled = len(counted_trials(open_synthetic(study).search.trials()))
+    failed = sum(process.returncode != 0 for process in processes)
     locks = sum("lock" in output.lower() for output in outputs)
-    print(f"  100 slots, {len(trials)} trials, {len(counted_trials(trials))} settled, exit codes {codes}, lock errors")
-    print(f"  {locks}, {time.perf_counter() - started:.1f} s with the start of eight processes")
+    name = f"eight workers, {slots} slots"
+    exact = Target(at_least=slots, at_most=slots)
+    return [
+        absolute(f"{name}: settled", [settled], unit="trials", target=exact, note=f"{spent_s:.1f} s with the starts"),
+        absolute(f"{name}: failed workers and lock errors", [failed + locks], unit="errors", target=Target(at_most=0)),
+    ]
+
+
+def _mean_ratio_interval(ours: list[float], others: list[float]) -> tuple[float, float]:
+    """A 95 % interval of the ratio of the means, by a bootstrap over the pairs."""
+    pairs = np.array([ours, others])
+    drawn = np.random.default_rng(0).integers(pairs.shape[1], size=(10_000, pairs.shape[1]))
+    means = pairs[:, drawn].mean(axis=2)
+    low, high = np.quantile(means[0] / means[1], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _plan(folder: Path, *, sampler: str, seed: int, trials: int) -> StudyPlan:
@@ -211,20 +286,32 @@ def _finished(journal: Path) -> int:
     return journal.read_text().count('"datetime_complete":"') if journal.is_file() else 0
 
 
-if __name__ == "__main__":
+PARTS: dict[str, tuple[Callable[[argparse.Namespace], list[Claim]], int]] = {
+    "regret": (regret, 40),
+    "overhead": (overhead, 10),
+    "pruning": (pruning, 16),
+    "workers": (workers, 1000),
+    "eight": (eight, 100),
+}
+"""Each with its number of trials."""
+
+
+def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["regret", "overhead", "pruning", "workers", "eight"])
+    parser.add_argument("what", choices=PARTS)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if options.what == "regret":
-        regret(options.seeds, options.trials)
-    elif options.what == "overhead":
-        overhead(min(options.trials, 10))
-    elif options.what == "pruning":
-        pruning()
-    elif options.what == "workers":
-        workers(options.seconds)
-    else:
-        eight()
+    part, trials = PARTS[options.what]
+    options.trials = options.trials or trials
+    if options.what in ("overhead", "pruning", "workers") and not (ROOT / "data" / "orl" / "train.rec").is_file():
+        parser.error("the demo faces are missing; make them: facerec data demo data/orl")
+    os.chdir(ROOT)  # The study names its data from here.
+    print(show(part(options), {}, as_json=options.json))
+
+
+if __name__ == "__main__":
+    main()

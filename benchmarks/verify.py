@@ -1,6 +1,7 @@
 """Verification against its peers: ratios, measured in one run on one machine.
 
     python benchmarks/verify.py [--peer ARCFACE_TORCH] [--embeddings FILE.npz] [--bin FILE.bin] [--only NAME]
+        [--rounds 5] [--json]
 
 1. ``metrics``: every figure of a set of 6,000 pairs, without the bootstrap, against ``evaluate`` of
    ``eval/verification.py`` of an arcface_torch checkout (``--peer``), and against ``calculate_roc`` in it alone, on the
@@ -10,7 +11,7 @@
 3. ``embed``: the images of a ``.bin`` (default: made-up pictures, shared by pairs as in LFW) against a plain loop over
    the pairs, with the same backbone on one CPU thread.
 
-Every time is the best of several, ours and the peer's in turn.
+Ours and the peer's take turns; the ratios are of the seconds of each turn. ``--json`` prints the claims as one object.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import json
 import resource
 import subprocess
 import sys
@@ -28,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from claims import Claim, Target, absolute, claim_from_dict, ratio, show, side
 
 _NUM_PAIRS = 6000
 _NUM_SCORES = 15_658_489
 _NUM_GENUINE = 19_557
-_REPEATS = 5
 _PARTS = ("metrics", "curve", "embed")
 
 
@@ -40,10 +42,18 @@ def main() -> None:
     """Run every part, each in a process of its own, so that memory and imports of one do not weigh on another."""
     arguments = parse()
     if arguments.only:
-        {"metrics": compare_metrics, "curve": compare_curve, "embed": compare_embedding}[arguments.only](arguments)
-        return
-    for part in _PARTS:
-        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--only", part], check=True)
+        parts = {"metrics": compare_metrics, "curve": compare_curve, "embed": compare_embedding}
+        claims = parts[arguments.only](arguments)
+    else:
+        claims = [claim for part in _PARTS for claim in in_process(part)]
+    print(show(claims, {}, as_json=arguments.json))
+
+
+def in_process(part: str) -> list[Claim]:
+    """The claims of one part."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--only", part, "--json"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return [claim_from_dict(claim) for claim in json.loads(done.stdout)["claims"]]
 
 
 def parse() -> argparse.Namespace:
@@ -53,23 +63,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--embeddings", type=Path, help="an .npz as `facerec evaluate --embeddings` takes it")
     parser.add_argument("--bin", type=Path, help="a pair set")
     parser.add_argument("--pairs", type=int, default=300, help="pairs of the set to embed")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scores", type=int, default=_NUM_SCORES, help="of the curve")
     parser.add_argument("--only", choices=_PARTS)
+    parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 
-def best_of(*functions: Callable[[], Any]) -> list[tuple[float, Any]]:
-    """The shortest time of each function and its result, called in turn."""
-    times = [float("inf")] * len(functions)
+def in_turns(rounds: int, *functions: Callable[[], Any]) -> list[tuple[list[float], Any]]:
+    """The seconds of each function in every round and its last result, called in turn."""
+    times: list[list[float]] = [[] for _ in functions]
     results: list[Any] = [None] * len(functions)
-    for _ in range(_REPEATS):
+    for _ in range(rounds):
         for index, function in enumerate(functions):
             start = time.perf_counter()
             results[index] = function()
-            times[index] = min(times[index], time.perf_counter() - start)
+            times[index].append(time.perf_counter() - start)
     return list(zip(times, results, strict=True))
 
 
-def compare_metrics(arguments: argparse.Namespace) -> None:
+def compare_metrics(arguments: argparse.Namespace) -> list[Claim]:
     """Part 1."""
     from facerec.evaluation.embed import Embeddings
     from facerec.evaluation.result import judge_pairs, score_pairs
@@ -89,49 +102,66 @@ def compare_metrics(arguments: argparse.Namespace) -> None:
     def whole() -> Any:
         return score_pairs(stored, pair_index=pair_index, issame=issame, name="set", sha256="")
 
-    print(f"metrics: {len(issame)} pairs, {normal.shape[1]} dimensions")
+    ours()
+    name = f"all figures of {len(issame):,} pairs, {normal.shape[1]} dimensions"
     if arguments.peer is None:
-        ours()
-        ((our_s, _), (whole_s, _)) = best_of(ours, whole)
-        print(f"  ours {1000 * our_s:.1f} ms, with norms and normalising {1000 * whole_s:.1f} ms; peer not given")
-        return
+        (spent, _), (with_norms, _) = in_turns(arguments.rounds, ours, whole)
+        return [
+            ratio(f"{name}: time", spent, to=[], against="arcface_torch's evaluate", ours=side(spent, "s")),
+            absolute(f"{name}, with norms and normalising", with_norms, unit="s"),
+        ]
     peer = load_peer(arguments.peer)
+    how = make_peer_run(peer, normal, issame)
 
-    def theirs() -> Any:
+    def one_part() -> Any:
         return peer.calculate_roc(np.arange(0, 4, 0.01), normal[0::2], normal[1::2], issame, nrof_folds=10)[2]
 
-    ours()
-    (our_s, result), (whole_s, _), (their_s, accuracy) = best_of(ours, whole, theirs)
-    print(
-        f"  from normalised embeddings to all figures {1000 * our_s:.1f} ms, calculate_roc {1000 * their_s:.0f} ms:",
-        end=" ",
+    (spent, result), (part, accuracy), (evaluated, _) = in_turns(
+        arguments.rounds, ours, one_part, lambda: peer.evaluate(normal, issame)
     )
-    print(f"{their_s / our_s:.0f} times; with norms and normalising {1000 * whole_s:.1f} ms")
-    print(f"  difference of accuracy {abs(result.accuracy - accuracy.mean()):.1e}, of its deviation", end=" ")
-    print(f"{abs(result.accuracy_std - accuracy.std()):.1e}, of the thresholds", end=" ")
-    print(f"{np.abs(result.fold_threshold_sq_l2 - peer_thresholds(peer, normal, issame)).max():.1e}")
+    thresholds = np.abs(result.fold_threshold_sq_l2 - peer_thresholds(peer, normal, issame)).max()
+    accuracies = abs(result.accuracy - accuracy.mean()), abs(result.accuracy_std - accuracy.std())
+    return [
+        timed(f"{name}: time", spent, evaluated, who="arcface_torch's evaluate", target=Target(at_most=0.05), note=how),
+        timed(f"{name}: time", spent, part, who="arcface_torch's calculate_roc, a part of it"),
+        absolute(
+            "largest difference of accuracy, deviation and thresholds from arcface_torch's",
+            [max(*accuracies, thresholds)],
+            unit="in value",
+            target=Target(at_most=1e-12),
+        ),
+    ]
+
+
+def timed(
+    name: str, ours: list[float], others: list[float], *, who: str, target: Target | None = None, note: str = ""
+) -> Claim:
+    """The ratio of our seconds to another's."""
+    texts = {"ours": side(ours, "s"), "other": side(others, "s"), "against": who, "note": note}
+    return ratio(name, ours, to=others, target=target, **texts)
+
+
+def make_peer_run(peer: Any, embeddings: np.ndarray, issame: np.ndarray) -> str:
+    """Have the peer's `evaluate` run with the present scipy; returns what had to be done."""
     try:
-        peer.evaluate(normal, issame)
-        how = "as it is"
-    except ValueError as error:
+        peer.evaluate(embeddings, issame)
+    except ValueError:
         # The loops before it are the cost; a linear interpolation that takes repeated values stands in for the call.
-        how = f"with another interpolation, for scipy refuses its own ({error})"
         peer.interpolate = types.SimpleNamespace(interp1d=lambda x, y, **_: lambda at: np.interp(at, x, y))
-    ((our_s, _), (their_s, found)) = best_of(ours, lambda: peer.evaluate(normal, issame))
-    print(f"  all figures {1000 * our_s:.1f} ms, evaluate as a whole {1000 * their_s:.0f} ms:", end=" ")
-    print(f"{their_s / our_s:.0f} times, {how}")
-    print(f"  VAL at FAR 1e-3: ours {result.val.val:.6f}, theirs {found[3]:.6f}")
+        return "with another interpolation: scipy refuses repeated values in its own"
+    return ""
 
 
-def compare_curve(arguments: argparse.Namespace) -> None:
+def compare_curve(arguments: argparse.Namespace) -> list[Claim]:
     """Part 2."""
     from facerec.metrics.roc import auc, eer, roc_curve, tar_at_far
 
+    count = arguments.scores
     generator = np.random.default_rng(0)
-    genuine = np.zeros(_NUM_SCORES, np.bool_)
-    genuine[:_NUM_GENUINE] = True
+    genuine = np.zeros(count, np.bool_)
+    genuine[: max(1, count * _NUM_GENUINE // _NUM_SCORES)] = True
     generator.shuffle(genuine)
-    scores = generator.standard_normal(_NUM_SCORES)
+    scores = generator.standard_normal(count)
     scores *= 0.1
     scores[genuine] += 0.6
     tar_at_far(roc_curve(scores[:1000] + genuine[:1000], np.arange(1000) % 2 == 0), 0.1)
@@ -148,13 +178,18 @@ def compare_curve(arguments: argparse.Namespace) -> None:
     def theirs() -> Any:
         return peer_curve(genuine, scores), roc_auc_score(genuine, scores)
 
-    (our_s, (_, _, area)), (their_s, (_, their_area)) = best_of(ours, theirs)
-    print(f"curve: {_NUM_SCORES} scores")
-    print(f"  ours {our_s:.2f} s, scikit-learn {their_s:.2f} s: {their_s / our_s:.1f} times")
-    print(f"  peak of memory {peak_gb:.2f} GB, difference of AUC {abs(area - their_area):.1e}")
+    # Each turn of the other side takes ten seconds, and its time hardly varies.
+    (spent, (_, _, area)), (others, (_, their_area)) = in_turns(min(3, arguments.rounds), ours, theirs)
+    name = f"ROC, TAR at seven FARs, EER, AUC of {count:,} scores"
+    who = "scikit-learn's roc_curve and roc_auc_score"
+    return [
+        timed(f"{name}: time", spent, others, who=who, target=Target(at_most=0.2)),
+        absolute(f"{name}: peak of memory", [peak_gb], unit="GB", target=Target(at_most=1.5)),
+        absolute("difference of AUC from scikit-learn's", [abs(area - their_area)], unit="in value"),
+    ]
 
 
-def compare_embedding(arguments: argparse.Namespace) -> None:
+def compare_embedding(arguments: argparse.Namespace) -> list[Claim]:
     """Part 3."""
     import torch
 
@@ -185,10 +220,13 @@ def compare_embedding(arguments: argparse.Namespace) -> None:
             rows.append((backbone(batch) + backbone(batch.flip(3))).numpy())
         return np.concatenate(rows)
 
-    (our_s, found), (their_s, expected) = best_of(ours, plain)
-    print(f"embed: {len(images)} images of {len(images) // 2} pairs, {len(set(images))} different")
-    print(f"  ours {len(images) / our_s:.0f} images/s, a loop over pairs {len(images) / their_s:.0f}:", end=" ")
-    print(f"{their_s / our_s:.2f} times; largest difference {np.abs(found - expected).max():.1e}")
+    (spent, found), (others, expected) = in_turns(arguments.rounds, ours, plain)
+    ours_rates, their_rates = ([len(images) / seconds for seconds in times] for times in (spent, others))
+    texts = {"ours": side(ours_rates, "images/s"), "other": side(their_rates, "images/s")}
+    what = f"embedding {len(images) // 2} pairs with {len(set(images))} different images, mobilefacenet, one thread"
+    note = f"largest difference of an embedding {np.abs(found - expected).max():.1e}"
+    against = "a plain loop over the pairs"
+    return [ratio(what, ours_rates, to=their_rates, against=against, target=Target(at_least=1.3), note=note, **texts)]
 
 
 def verification_embeddings(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
