@@ -10,7 +10,7 @@ import click
 
 from facerec.errors import UsageError
 
-__all__ = ["parse_size", "progress_bar", "progress_bars", "workers_option"]
+__all__ = ["NamedProgress", "Progress", "parse_size", "progress_bar", "progress_bars", "workers_option"]
 
 Progress = Callable[[int, int], None]
 NamedProgress = Callable[[str, int, int], None]

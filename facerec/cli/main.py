@@ -12,7 +12,7 @@ from facerec import __version__
 from facerec.cli.lazy import LazyGroup
 from facerec.errors import FacerecError
 
-__all__ = ["cli", "main"]
+__all__ = ["COMMANDS", "cli", "describe", "main"]
 
 COMMANDS = {
     "train": ("facerec.cli.train:train", "Train a model and verify it while it trains."),

@@ -44,6 +44,7 @@ __all__ = [
     "load_model",
     "run_evaluation",
     "run_on_embeddings",
+    "with_pair_sets",
 ]
 
 _FOLDER = "evaluations"

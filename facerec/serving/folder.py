@@ -7,7 +7,7 @@ from pathlib import Path
 from facerec.errors import CheckpointError
 from facerec.fsio import check_manifest, sha256_file
 
-__all__ = ["CODE_FOLDER", "check_model_folder", "hash_tree"]
+__all__ = ["CODE_FOLDER", "MODEL_SCRIPT", "check_model_folder", "hash_tree"]
 
 CODE_FOLDER = "code"
 MODEL_SCRIPT = "predictor_model.py"

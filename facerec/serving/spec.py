@@ -10,7 +10,16 @@ from typing import Any, Literal
 
 from facerec.errors import CheckpointError
 
-__all__ = ["FORMAT", "SPEC_FILE", "Calibration", "PredictorSpec", "Threshold", "read_spec", "write_spec"]
+__all__ = [
+    "FORMAT",
+    "HISTOGRAM_BINS",
+    "SPEC_FILE",
+    "Calibration",
+    "PredictorSpec",
+    "Threshold",
+    "read_spec",
+    "write_spec",
+]
 
 FORMAT = 1
 SPEC_FILE = "predictor.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MAX_PARAM_CHARS", "MAX_TAG_CHARS", "clean_name", "clean_tags", "shorten"]
+__all__ = ["MAX_NAME_CHARS", "MAX_PARAM_CHARS", "MAX_TAG_CHARS", "clean_name", "clean_tags", "shorten"]
 
 MAX_NAME_CHARS = 250
 MAX_PARAM_CHARS = 6000

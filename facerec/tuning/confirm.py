@@ -13,7 +13,18 @@ from facerec.tuning.slots import Slot, counted_trials, results
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ["Candidate", "Verdict", "best_trials", "confirmation_slots", "judge_confirmation", "read_candidates"]
+__all__ = [
+    "REPORT_ATTR",
+    "SEED_ATTR",
+    "Candidate",
+    "Verdict",
+    "best_trials",
+    "confirmation_slots",
+    "fresh_seeds",
+    "judge_confirmation",
+    "read_candidates",
+    "student_interval",
+]
 
 CANDIDATE_ATTR = "facerec.candidate"
 SEED_ATTR = "facerec.seed"

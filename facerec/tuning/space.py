@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-__all__ = ["Dimension", "Space", "Suggester", "set_dotted"]
+__all__ = ["Dimension", "Kind", "Space", "Suggester", "set_dotted"]
 
 Kind = Literal["float", "int", "choice"]
 

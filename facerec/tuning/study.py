@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["maximize", "minimize"]
 
-__all__ = ["BASELINE_ATTR", "RUN_ID_ATTR", "Opened", "open_study", "search_slots"]
+__all__ = ["BASELINE_ATTR", "DEFINITION_ATTR", "RUN_ID_ATTR", "Opened", "open_study", "search_slots"]
 
 BASELINE_ATTR = "facerec.baseline"
 RUN_ID_ATTR = "facerec.run_id"

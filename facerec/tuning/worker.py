@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from facerec.tuning.plan import StudyPlan
 
-__all__ = ["Infeasible", "Job", "Outcome", "Phase", "Pruned", "work"]
+__all__ = ["EPOCHS_ATTR", "Infeasible", "Job", "Outcome", "Phase", "Pruned", "Runner", "busy_s", "spent_epochs", "work"]
 
 EPOCHS_ATTR = "facerec.epochs"
 

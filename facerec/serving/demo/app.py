@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
     from starlette.responses import Response
 
-__all__ = ["build_app", "load_any", "run_app"]
+__all__ = ["HOST", "build_app", "load_any", "run_app"]
 
 HOST = "127.0.0.1"
 _FILES = {
