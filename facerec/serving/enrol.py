@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facerec.data.packing.scan import IMAGE_SUFFIXES
 from facerec.errors import DataError, MissingPathError, UsageError
 from facerec.metrics.intervals import clopper_pearson
 from facerec.serving.gallery import Gallery, GalleryFacts
@@ -16,7 +17,6 @@ from facerec.serving.predictor import Predictor
 __all__ = ["DEFAULT_FPIR", "enrol", "find_people", "identification_threshold"]
 
 DEFAULT_FPIR = 1e-2
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _BATCH = 64
 _ROUNDING = 1e-6
 
@@ -65,6 +65,8 @@ def enrol(
 def find_people(folder: Path) -> dict[str, list[Path]]:
     """Pictures by person: a sub-folder is a person, and so is a picture that lies in ``folder`` itself.
 
+    As in packing, deeper folders belong to their person, and names that begin with a dot are passed over.
+
     Raises:
         MissingPathError: the folder does not exist.
         DataError: it holds no pictures, or a sub-folder and a picture have the same name.
@@ -81,15 +83,16 @@ def find_people(folder: Path) -> dict[str, list[Path]]:
             raise DataError(f"{folder} has two entries for '{name}'; put the pictures of a person into one sub-folder")
         people[name] = pictures
     if not people:
-        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(_SUFFIXES))}) and no sub-folders with any")
+        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}) and no sub-folders with any")
     return people
 
 
 def _pictures(entry: Path) -> Iterator[Path]:
-    if entry.is_dir():
-        yield from (path for path in entry.iterdir() if path.is_file() and path.suffix.lower() in _SUFFIXES)
-    elif entry.suffix.lower() in _SUFFIXES:
-        yield entry
+    # Below a person's folder `rglob` follows no links to folders, which may lead in a circle.
+    for path in entry.rglob("*") if entry.is_dir() else [entry]:
+        is_hidden = any(part.startswith(".") for part in path.relative_to(entry.parent).parts)
+        if not is_hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path
 
 
 def _embed(predictor: Predictor, paths: list[Path], progress: Callable[[int, int], None] | None) -> NDArray[np.float32]:

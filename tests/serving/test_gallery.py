@@ -107,6 +107,24 @@ def test_people_are_folders_and_single_pictures(people: Path, tmp_path: Path) ->
         find_people(tmp_path)
 
 
+def test_deeper_folders_belong_to_their_person_as_in_packing(tmp_path: Path) -> None:
+    for name in (
+        "ann/1.jpg",
+        "ann/2020/2.PNG",
+        "ann/2020/may/3.pgm",
+        "ann/.thumbnails/4.jpg",
+        ".cache/5.jpg",
+        "b/notes.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "ann" / "circle").symlink_to(tmp_path / "ann")
+    found = find_people(tmp_path)
+    assert {name: [path.name for path in paths] for name, paths in found.items()} == {
+        "ann": ["1.jpg", "2.PNG", "3.pgm"]
+    }
+
+
 def test_a_new_picture_finds_its_person(people: Path, predictor: Predictor, tmp_path: Path) -> None:
     gallery = enrol(people, predictor, fpir=0.1)
     assert gallery.facts.counts == (3,) * 12 + (1,)
