@@ -1,5 +1,7 @@
 # make demo: train on faces, verify on people never seen, track in MLflow.   make test: lint and tests.
 # make test-slow: the tests that take longer: kills, servers, databases, a browser.
+# make mutants: put faults into a copy of the project, one by one, and see the named tests fail.
+# make fuzz SECONDS=600: coverage-guided fuzzing of the readers of records, pair sets and served pictures, one by one.
 # make test-mxnet: our record reader against the retired mxnet, in an environment of its own.
 # make test-lowest: the tests on the oldest versions that pyproject.toml allows.
 # make bench: every benchmark that this machine can run, into docs/results.md; half an hour on two cores. With
@@ -11,9 +13,10 @@ MXNET_VENV ?= .venv-mxnet
 LOWEST_VENV ?= .venv-lowest
 PYTEST := python -m pytest -n auto --dist loadgroup
 CONFIG ?= configs/demo.yaml
+SECONDS ?= 600
 MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 
-.PHONY: bench detector demo test test-slow test-mxnet test-lowest lint env
+.PHONY: bench detector demo test test-slow test-mxnet test-lowest lint env mutants fuzz
 .DELETE_ON_ERROR:
 
 env: $(VENV)/installed
@@ -40,6 +43,13 @@ test: lint
 
 test-slow: env
 	$(BIN)/$(PYTEST) -m slow
+
+mutants: env
+	$(BIN)/python -m tests.mutations.run
+
+fuzz: env
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,fuzz]'
+	for target in records pairs images; do $(BIN)/python -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
 # mxnet 1.9.1 needs numpy 1, so it cannot live in the main environment.
 $(MXNET_VENV)/installed: pyproject.toml $(VENV)/installed

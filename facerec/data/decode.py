@@ -7,9 +7,11 @@ everything else goes through Pillow. The size is read from the header and checke
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -170,7 +172,7 @@ def _decode_by_pillow(view: memoryview, name: str, plugin: Any, what: str, max_p
         if name == "WebP":
             # Pillow's WebP class allocates two canvases when it opens a file.
             _check_size(*_webp_size(view), what=what, max_pixels=max_pixels)
-        with plugin(BytesIO(view)) as image:
+        with _silence.kept(), plugin(BytesIO(view)) as image:
             width, height = image.size
             _check_size(height, width, what=what, max_pixels=max_pixels)
             image.load()
@@ -178,6 +180,37 @@ def _decode_by_pillow(view: memoryview, name: str, plugin: Any, what: str, max_p
     except _PILLOW_FAULTS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{what} cannot be decoded: the {name} is damaged ({reason})") from error
+
+
+class _Silence:
+    """Pillow warns of damaged tags and animations, of which there is nothing to say where the pixels are fine.
+
+    `warnings.catch_warnings` alone would stay in effect for good where two threads overlap, each putting back what it
+    found: here the first to come sets the filter, and the last to go removes it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._filter = warnings.catch_warnings(action="ignore")
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        with self._lock:
+            if not self._users:
+                self._filter = warnings.catch_warnings(action="ignore")
+                self._filter.__enter__()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._filter.__exit__(None, None, None)
+
+
+_silence = _Silence()
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -212,8 +245,7 @@ def _webp_size(view: memoryview) -> tuple[int, int]:
 def _orientation(view: memoryview, plugin: Any) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where there is none or the tag is damaged."""
     try:
-        # Pillow warns of damaged tags, of which there is nothing to say where the pixels are fine.
-        with warnings.catch_warnings(action="ignore"), plugin(BytesIO(view)) as image:
+        with _silence.kept(), plugin(BytesIO(view)) as image:
             value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except _PILLOW_FAULTS:
         return 1

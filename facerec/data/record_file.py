@@ -100,8 +100,10 @@ class RecordFile:
         """
         words = self.words
         if words is None or not len(words):
-            rows = [self.fetch_or_nothing(offset, 4 * count).ljust(4 * count, b"\0") for offset in offsets.tolist()]
-            return np.frombuffer(b"".join(rows), dtype="<u4").reshape(-1, count)
+            # As below, where the file is mapped: nothing at places that are no multiple of 4.
+            sizes = np.where(offsets % 4 == 0, 4 * count, 0).tolist()
+            read = map(self.fetch_or_nothing, offsets.tolist(), sizes)
+            return np.frombuffer(b"".join(row.ljust(4 * count, b"\0") for row in read), dtype="<u4").reshape(-1, count)
         places = offsets[:, None] // 4 + np.arange(count)
         # A record starts at a multiple of 4; the index alone can say otherwise.
         valid = (places < len(words)) & (offsets[:, None] % 4 == 0)
