@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from facerec.errors import FacerecError
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.tuning.plan import StudyPlan
 
@@ -28,19 +29,16 @@ def run_workers(
 
     Raises:
         TrainingInterrupted: a signal asked to stop; every worker has been told and has ended.
+        FacerecError: a worker cannot be started; those before it have been told and have ended.
     """
     logs = plan.folder / "workers"
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        workers = [_start(command, index, count, plan, logs, stack) for index in range(count)]
-        try:
-            _wait(workers, stop, tell)
-        finally:
-            for worker in workers:
-                if worker.poll() is None:
-                    worker.send_signal(signal.SIGTERM)
-            for worker in workers:
-                worker.wait()
+        workers: list[subprocess.Popen[bytes]] = []
+        stack.callback(_end, workers)
+        # One by one, so that those before one that cannot be started are in the list.
+        workers.extend(_start(command, index, count, plan, logs, stack) for index in range(count))
+        _wait(workers, stop, tell)
     if stop.signal_number is not None:
         name = signal.Signals(stop.signal_number).name
         raise TrainingInterrupted(
@@ -73,15 +71,26 @@ def _gpus() -> list[str]:
 def _start(
     command: Sequence[str], index: int, count: int, plan: StudyPlan, logs: Path, stack: ExitStack
 ) -> subprocess.Popen[bytes]:
-    log = stack.enter_context((logs / f"{index}.log").open("ab"))
-    return subprocess.Popen(
-        list(command),
-        env=worker_environment(index, count=count, nproc=plan.study.nproc),
-        stdin=subprocess.DEVNULL,
-        # What a worker tells of its trials is for people; what its trainings log goes to the file.
-        stdout=sys.stderr.fileno(),
-        stderr=log,
-    )
+    try:
+        log = stack.enter_context((logs / f"{index}.log").open("ab"))
+        return subprocess.Popen(
+            list(command),
+            env=worker_environment(index, count=count, nproc=plan.study.nproc),
+            stdin=subprocess.DEVNULL,
+            # What a worker tells of its trials is for people; what its trainings log goes to the file.
+            stdout=sys.stderr.fileno(),
+            stderr=log,
+        )
+    except OSError as error:
+        raise FacerecError(f"worker {index} of {count} cannot be started: {error}; give fewer --workers") from error
+
+
+def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+    for worker in workers:
+        worker.wait()
 
 
 def _wait(workers: list[subprocess.Popen[bytes]], stop: Interrupt, tell: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from facerec.config.load import config_from_dict, dump_yaml
 from facerec.fsio import atomic_write_text
+from facerec.tuning.budget import spent_epochs
 from facerec.tuning.confirm import Candidate, Verdict, judge_confirmation, read_candidates
 from facerec.tuning.pictures import importances, write_pictures
 from facerec.tuning.plan import StudyPlan
@@ -16,7 +17,6 @@ from facerec.tuning.slots import SLOT_ATTR, counted_trials, is_lost, is_void, re
 from facerec.tuning.study import Opened, search_slots
 from facerec.tuning.tables import candidates_markdown, trials_csv, trials_markdown
 from facerec.tuning.tracker import StudyTracker
-from facerec.tuning.worker import spent_epochs
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -7,14 +7,14 @@ and restarts there are. Where two machines put the same slot in at the same time
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facerec.tuning.locks import Lock, held, open_lock
 from facerec.tuning.owner import OWNER_ATTR, Watch, describe_owner, owner_of_this_process
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ REASON_ATTR = "facerec.reason"
 KILLED = "killed"
 INTERRUPTED = "interrupted"
 
-_LOCK = ".slots.lock"
+_LOCK = ".slots"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,11 @@ class Table:
         self._retries = retries
         self._watch = watch
 
+    @cached_property
+    def _lock(self) -> Lock:
+        # Where the storage is a database, the folder exists only on machines that work on the study.
+        return open_lock(self._folder / _LOCK)
+
     def trials(self) -> list[FrozenTrial]:
         """All trials as they are now."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
@@ -173,25 +178,20 @@ class Table:
         """Put in the slots that are missing; one process of a machine at a time."""
         if not self.stand(slots).missing:
             return
-        with _only_one(self._folder / _LOCK):
+        with held(self._lock):
             for slot in self.stand(slots).missing:
                 attrs = {**slot.attrs, SLOT_ATTR: slot.key}
                 self.study.enqueue_trial(slot.params, user_attrs=attrs)
 
-    def take(self, slots: Sequence[Slot], *, prepare: Callable[[int], None] = lambda number: None) -> Trial | None:
-        """Take the first waiting slot; None where there is none.
-
-        ``prepare`` is told the trial's number before its sampler is asked for anything.
-        """
-        from optuna import Trial
-
+    def take(self, slots: Sequence[Slot]) -> FrozenTrial | None:
+        """Take the first waiting slot; None where there is none. Its sampler has been asked for nothing yet."""
         keys = {slot.key for slot in slots}
         for waiting in self.trials():
             if waiting.state.name != "WAITING" or waiting.user_attrs.get(SLOT_ATTR) not in keys:
                 continue
             trial_id = waiting._trial_id
             # SQLite has no row locks: without ours, two processes of this machine could both take the trial.
-            with _only_one(self._folder / _LOCK):
+            with held(self._lock):
                 is_taken = self._try_take(trial_id)
             if not is_taken:
                 continue
@@ -199,9 +199,24 @@ class Table:
             if waiting.number not in {trial.number for trial in counted_trials(self.trials())}:
                 self._void(trial_id)
                 continue
-            prepare(waiting.number)
-            return Trial(self.study, trial_id)
+            return self.storage.get_trial(trial_id)
         return None
+
+    def begin(self, taken: FrozenTrial) -> Trial:
+        """The trial to suggest settings with; the study's sampler is asked here."""
+        from optuna import Trial
+
+        return Trial(self.study, taken._trial_id)
+
+    def fail(self, taken: FrozenTrial, reason: str) -> None:
+        """Fail a trial for a reason of its own: its slot is settled."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        # One that another worker has taken for dead is finished already, and its slot is put in again.
+        with suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(taken._trial_id, REASON_ATTR, reason)
+            self.storage.set_trial_state_values(taken._trial_id, TrialState.FAIL)
 
     def _try_take(self, trial_id: int) -> bool:
         from optuna.exceptions import UpdateFinishedTrialError
@@ -217,14 +232,3 @@ class Table:
 
         self.storage.set_trial_user_attr(trial_id, VOID_ATTR, True)
         self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
 import re
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facerec.errors import ConfigError, FacerecError
+from facerec.tuning.locks import open_lock
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -66,42 +64,9 @@ def open_storage(text: str | None, *, folder: Path) -> BaseStorage:
 
 def _open_journal(path: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-    from optuna.storages.journal._file import BaseJournalFileLock
+    from optuna.storages.journal import JournalFileBackend
 
-    class KernelLock(BaseJournalFileLock):
-        """A lock that the kernel takes back when its process dies; Optuna's own must time out after a kill."""
-
-        def __init__(self) -> None:
-            self._threads = threading.Lock()
-            self._descriptor = -1
-
-        def acquire(self) -> bool:
-            self._threads.acquire()
-            try:
-                name = path.with_name(f"{path.name}.flock")
-                self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                _cut_torn_line(path)
-            except BaseException:
-                self.release()
-                raise
-            return True
-
-        def release(self) -> None:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = -1
-            self._threads.release()
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock: Any = KernelLock()
-    try:
-        lock.acquire()
-        lock.release()
-    except OSError as error:
-        logging.getLogger("facerec").info("%s has no kernel locks (%s); a link serves as the lock", path, error)
-        lock = JournalFileSymlinkLock(str(path))
+    lock: Any = open_lock(path, on_acquire=lambda: _cut_torn_line(path))
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from facerec.tuning.budget import epochs_of
 from facerec.tuning.confirm import Candidate
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.slots import LOST_ATTR, REASON_ATTR, SLOT_ATTR, is_void
@@ -66,9 +67,8 @@ def _row(trial: FrozenTrial, plan: StudyPlan) -> list[Any]:
     values = list(trial.values) if trial.values else [None] * len(plan.objectives)
     took = trial.duration.total_seconds() if trial.duration is not None else None
     state = "lost" if trial.state.name == "FAIL" and LOST_ATTR in attrs else _STATES[trial.state.name]
-    epochs = max(attrs.get("facerec.epochs", 0), trial.last_step or 0)
     params = [trial.params.get(dimension.name) for dimension in plan.space.dimensions]
-    return [trial.number, attrs.get(SLOT_ATTR), state, *values, epochs, took, *params, attrs.get(REASON_ATTR)]
+    return [trial.number, attrs.get(SLOT_ATTR), state, *values, epochs_of(trial), took, *params, attrs.get(REASON_ATTR)]
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -26,6 +26,7 @@ from facerec.training.launch import SECONDS_TO_SAVE
 from facerec.training.loop import train
 from facerec.training.run_folder import checkpoint_to_resume, latest_run, lock_run
 from facerec.training.warm import WarmData
+from facerec.tuning.budget import EPOCHS_ATTR
 from facerec.tuning.confirm import REPORT_ATTR, SEED_ATTR
 from facerec.tuning.history import history_before, read_history
 from facerec.tuning.metric import MODEL_METRICS, Objective
@@ -33,7 +34,7 @@ from facerec.tuning.plan import StudyPlan
 from facerec.tuning.processes import train_in_processes
 from facerec.tuning.settings import lay_over
 from facerec.tuning.tracker import StudyTracker
-from facerec.tuning.worker import EPOCHS_ATTR, Infeasible, Job, Outcome
+from facerec.tuning.worker import Infeasible, Job, Outcome
 
 __all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "report_sets"]
 

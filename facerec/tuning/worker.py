@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facerec.errors import FacerecError, TrainingError
 from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
+from facerec.tuning.budget import is_spent as is_budget_spent
 from facerec.tuning.owner import Heart
 from facerec.tuning.samplers import build_sampler
-from facerec.tuning.slots import INTERRUPTED, REASON_ATTR, SLOT_ATTR, Slot, Table, counted_trials, results
+from facerec.tuning.slots import INTERRUPTED, REASON_ATTR, SLOT_ATTR, Slot, Table, is_lost, results
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
     from facerec.tuning.plan import StudyPlan
 
-__all__ = ["EPOCHS_ATTR", "Infeasible", "Job", "Outcome", "Phase", "Pruned", "Runner", "busy_s", "spent_epochs", "work"]
-
-EPOCHS_ATTR = "facerec.epochs"
+__all__ = ["Infeasible", "Job", "Outcome", "Phase", "Pruned", "Runner", "work"]
 
 _POLL_S = 0.5
 
@@ -105,7 +104,7 @@ def work(phase: Phase, stop: Interrupt, *, should_stop: Callable[[], bool] = lam
         for trial in phase.table.close_dead():
             phase.tell(f"{phase.name} {trial.number}: its worker is gone")
             phase.on_lost(trial)
-        is_spent = phase.is_search and _is_spent(phase)
+        is_spent = phase.is_search and is_budget_spent(phase.plan.study.budget, phase.table.trials())
         if not is_spent:
             phase.table.fill(phase.slots)
         trial = None if is_spent else _take(phase)
@@ -132,12 +131,18 @@ def _stop_if_asked(stop: Interrupt, should_stop: Callable[[], bool]) -> None:
 
 
 def _take(phase: Phase) -> Trial | None:
-    def prepare(number: int) -> None:
+    taken = phase.table.take(phase.slots)
+    if taken is None:
+        return None
+    try:
         # A sampler for each trial, so that its draws depend on the trial and neither on the worker nor on restarts.
         settings = phase.plan.study.sampler
-        phase.table.study.sampler = build_sampler(settings, space=phase.plan.space, number=number)
-
-    return phase.table.take(phase.slots, prepare=prepare)
+        phase.table.study.sampler = build_sampler(settings, space=phase.plan.space, number=taken.number)
+        return phase.table.begin(taken)
+    except Exception as error:  # noqa: BLE001 - a sampler may fail in any way at one trial, and the study goes on
+        phase.table.fail(taken, f"the sampler {settings.name} has no setting for it: {_one_line(error)}")
+    phase.tell(_describe(phase, phase.table.storage.get_trial(taken._trial_id)))
+    return None
 
 
 def _run(phase: Phase, trial: Trial) -> None:
@@ -146,8 +151,7 @@ def _run(phase: Phase, trial: Trial) -> None:
     try:
         with Heart(phase.table.storage, trial._trial_id, every_s=phase.plan.study.recovery.heartbeat_s):
             state, values = _attempt(phase, trial)
-        # Not the storage's own call: `tell` also makes the sampler look at the other trials again.
-        phase.table.study.tell(trial, values, state=state)
+        _finish(phase, trial, state, values)
     except (UpdateFinishedTrialError, ValueError) as error:
         if not _frozen(phase, trial).state.is_finished():
             raise
@@ -155,6 +159,18 @@ def _run(phase: Phase, trial: Trial) -> None:
         phase.tell(f"{phase.name} {trial.number}: closed by another worker, so its result is left out ({error})")
         return
     phase.tell(_describe(phase, _frozen(phase, trial)))
+
+
+def _finish(phase: Phase, trial: Trial, state: TrialState, values: list[float] | None) -> None:
+    try:
+        # Not the storage's own call: `tell` also makes the sampler look at the other trials again.
+        phase.table.study.tell(trial, values, state=state)
+    except Exception as error:
+        frozen = _frozen(phase, trial)
+        if not frozen.state.is_finished() or is_lost(frozen):
+            raise
+        # The trial is stored before its sampler looks at it; what that raises must not cost the worker.
+        phase.tell(f"{phase.name} {trial.number}: the sampler failed after it: {_one_line(error)}")
 
 
 def _attempt(phase: Phase, trial: Trial) -> tuple[TrialState, list[float] | None]:
@@ -173,7 +189,7 @@ def _attempt(phase: Phase, trial: Trial) -> tuple[TrialState, list[float] | None
         phase.table.lose(_frozen(phase, trial), INTERRUPTED)
         raise
     except Exception as error:  # noqa: BLE001 - a trial may fail in any way, and the study goes on
-        trial.set_user_attr(REASON_ATTR, f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000])
+        trial.set_user_attr(REASON_ATTR, _one_line(error))
         return TrialState.FAIL, None
     return TrialState.COMPLETE, list(values)
 
@@ -215,6 +231,10 @@ def _finite(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]
+
+
 def _describe(phase: Phase, trial: FrozenTrial) -> str:
     result = " ".join(f"{value:.4f}" for value in results(trial)) + " " if trial.state.name == "COMPLETE" else ""
     reason = trial.user_attrs.get(REASON_ATTR, "")
@@ -222,36 +242,3 @@ def _describe(phase: Phase, trial: FrozenTrial) -> str:
     done = len(phase.table.stand(phase.slots).settled)
     text = f"{phase.name} {trial.number} {words.get(trial.state.name, trial.state.name)} {result}{reason}"
     return f"{text.rstrip()}  ({done} of {len(phase.slots)})"
-
-
-def _is_spent(phase: Phase) -> bool:
-    budget = phase.plan.study.budget
-    if budget.hours is None and budget.epochs is None:
-        return False
-    trials = counted_trials(phase.table.trials())
-    return (budget.hours is not None and busy_s(trials) >= 3600 * budget.hours) or (
-        budget.epochs is not None and spent_epochs(trials) >= budget.epochs
-    )
-
-
-def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
-    """Epochs that the trials have trained, together."""
-    return sum(max(trial.user_attrs.get(EPOCHS_ATTR, 0), trial.last_step or 0) for trial in trials)
-
-
-def busy_s(trials: Sequence[FrozenTrial]) -> float:
-    """Seconds in which at least one of the trials was running."""
-    from datetime import datetime
-
-    spans = [
-        (trial.datetime_start, trial.datetime_complete or datetime.now(trial.datetime_start.tzinfo))
-        for trial in trials
-        if trial.datetime_start is not None
-    ]
-    total, reached = 0.0, None
-    for start, end in sorted(spans):
-        begin = start if reached is None or start > reached else reached
-        if end > begin:
-            total += (end - begin).total_seconds()
-            reached = end
-    return total

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import shutil
 import signal
+import threading
 import warnings
 from pathlib import Path
 
@@ -14,12 +17,16 @@ import pytest
 
 from facerec.errors import ConfigError, TrainingError
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
+from facerec.tuning import worker as worker_module
+from facerec.tuning.budget import busy_s, is_spent
+from facerec.tuning.locks import held, open_lock
 from facerec.tuning.owner import OWNER_ATTR, Watch, owner_of_this_process
 from facerec.tuning.plan import load_study
-from facerec.tuning.slots import INTERRUPTED, KILLED, REASON_ATTR, Slot, counted_trials, is_lost, is_void
+from facerec.tuning.schema import BudgetConfig
+from facerec.tuning.slots import INTERRUPTED, KILLED, LOST_ATTR, REASON_ATTR, Slot, counted_trials, is_lost, is_void
 from facerec.tuning.storage import JOURNAL_NAME, open_storage, shown_storage
 from facerec.tuning.study import Opened, open_study, search_slots
-from facerec.tuning.worker import Job, Outcome, Phase, busy_s, work
+from facerec.tuning.worker import Job, Outcome, Phase, work
 from tests.tuning.synthetic import Sum, make_study, open_synthetic
 
 
@@ -66,6 +73,79 @@ def test_a_trial_that_raises_or_gives_no_number_is_failed_with_its_reason_and_th
     }
     assert any("trial 3 failed" in line for line in told)
     assert opened.search.stand(search_slots(opened.plan)).is_over
+
+
+class _Moody(optuna.samplers.RandomSampler):
+    """Raises at some trials: before they get a setting, while they get it, or after they have ended."""
+
+    def __init__(self, number: int, *, at: str) -> None:
+        super().__init__(seed=number)
+        self._at = at if number == 2 else ""
+
+    def before_trial(self, study, trial):
+        if self._at == "begin":
+            raise RuntimeError("no convergence\nafter 100 iterations")
+
+    def infer_relative_search_space(self, study, trial):
+        if self._at == "space":
+            raise RuntimeError("no convergence\nafter 100 iterations")
+        return super().infer_relative_search_space(study, trial)
+
+    def sample_independent(self, study, trial, name, distribution):
+        if self._at == "while":
+            raise RuntimeError("no convergence\nafter 100 iterations")
+        return super().sample_independent(study, trial, name, distribution)
+
+    def after_trial(self, study, trial, state, values):
+        if self._at == "after":
+            raise ValueError("no convergence")
+
+
+@pytest.mark.parametrize(
+    ("at", "state"), [("build", "FAIL"), ("begin", "FAIL"), ("space", "FAIL"), ("while", "FAIL"), ("after", "COMPLETE")]
+)
+def test_a_sampler_that_raises_fails_its_trial_and_never_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, state: str
+) -> None:
+    def build(settings: object, *, space: object, number: int) -> _Moody:
+        if at == "build" and number == 2:
+            raise RuntimeError("no convergence after 100 iterations")
+        return _Moody(number, at=at)
+
+    monkeypatch.setattr(worker_module, "build_sampler", build)
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 4}))
+    told: list[str] = []
+    work(phase_of(opened, Sum(0.0), told=told), Interrupt())
+    assert states(opened) == ["COMPLETE", "COMPLETE", state, "COMPLETE"]
+    reason = opened.search.trials()[2].user_attrs.get(REASON_ATTR, "")
+    assert ("RuntimeError: no convergence after 100 iterations" in reason) == (state == "FAIL")
+    if at in ("build", "begin"):
+        assert reason.startswith("the sampler tpe has no setting for it")
+    assert any("no convergence" in line for line in told)
+    assert not any("closed by another worker" in line for line in told)
+
+
+def test_where_the_file_system_has_no_locks_a_link_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("facerec.tuning.locks.fcntl.flock", refuse)
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 4}))
+    work(phase_of(opened, Sum(0.0)), Interrupt())
+    assert states(opened) == ["COMPLETE"] * 4
+    lock, second = (open_lock(tmp_path / "place") for _ in range(2))
+    entered = threading.Event()
+
+    def enter() -> None:
+        with held(second):
+            entered.set()
+
+    with held(lock):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(10.0)
+    thread.join()
 
 
 def test_the_sampler_learns_from_the_trials_before(tmp_path: Path) -> None:
@@ -117,7 +197,7 @@ def test_a_dead_owner_loses_its_trial_once_and_the_repetition_has_the_same_setti
     opened.search.fill(slots)
     taken = [opened.search.take(slots) for _ in range(2)][1]
     assert taken is not None
-    values = opened.plan.space.suggest(taken)
+    values = opened.plan.space.suggest(opened.search.begin(taken))
     assert opened.search.close_dead() == []
     dead = owner_of_this_process() | {"started": "1.00"}
     opened.search.storage.set_trial_user_attr(taken._trial_id, OWNER_ATTR, dead)
@@ -129,6 +209,21 @@ def test_a_dead_owner_loses_its_trial_once_and_the_repetition_has_the_same_setti
     again = [trial for trial in opened.search.trials() if trial.user_attrs.get("facerec.retry_of") == 1]
     assert len(again) == 1
     assert again[0].system_attrs["fixed_params"] == opened.plan.space.to_params(values)
+
+
+def test_a_setting_is_given_up_after_its_retries_and_not_before(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 1}, recovery={"retries": 2}))
+    slots = search_slots(opened.plan)
+    for kill in range(1, 4):
+        opened.search.fill(slots)
+        taken = opened.search.take(slots)
+        assert taken is not None, f"before kill {kill}"
+        assert opened.search.lose(opened.search.trials()[-1], KILLED)
+    standing = opened.search.stand(slots)
+    assert [slot.key for slot in standing.given_up] == ["0000"]
+    assert standing.is_over
+    opened.search.fill(slots)
+    assert len(opened.search.trials()) == 3
 
 
 def test_a_result_of_a_trial_that_another_worker_has_closed_is_left_out(tmp_path: Path) -> None:
@@ -172,6 +267,24 @@ def test_busy_time_counts_overlapping_trials_once() -> None:
     for trial, (start, end) in zip(trials, spans, strict=True):
         trial.datetime_start, trial.datetime_complete = zero + timedelta(seconds=start), zero + timedelta(seconds=end)
     assert busy_s(trials) == 13.0
+
+
+def test_the_time_of_a_lost_trial_counts_up_to_its_last_sign_of_life() -> None:
+    """It is closed when somebody looks: here a day after its worker was killed."""
+    from datetime import UTC, datetime, timedelta
+
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    trial = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
+    trial.datetime_start, trial.datetime_complete = started, started + timedelta(days=1)
+    trial.set_user_attr(LOST_ATTR, KILLED)
+    assert busy_s([trial]) == 0.0
+    trial.set_user_attr("facerec.heartbeat", (started + timedelta(hours=2)).isoformat(timespec="milliseconds"))
+    assert busy_s([trial]) == 7200.0
+    budget = BudgetConfig(hours=1.5)
+    assert is_spent(budget, [trial])
+    assert not is_spent(dataclasses.replace(budget, hours=2.5), [trial])
+    trial.set_user_attr(LOST_ATTR, INTERRUPTED)
+    assert busy_s([trial]) == 86400.0
 
 
 def test_a_changed_space_objective_or_baseline_stops_with_a_sentence(tmp_path: Path) -> None:
