@@ -54,6 +54,30 @@ def test_a_line_that_a_crash_cut_off_is_no_entry_and_spoils_no_other(tmp_path):
     last.release()
 
 
+def test_entries_are_on_the_disk_and_acknowledgements_need_not_be(tmp_path, monkeypatch):
+    spool = new_spool(tmp_path)
+    events = []
+    real_write, real_sync = os.write, os.fsync
+
+    def write(descriptor, data):
+        events.append("write")
+        return real_write(descriptor, data)
+
+    def sync(descriptor):
+        assert os.path.sameopenfile(descriptor, spool._descriptor)
+        events.append("sync")
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "fsync", sync)
+    spool.add("tags", {"tags": {}})
+    spool.write()
+    assert events == ["write", "sync"]
+    spool.acknowledge(spool.waiting[0], run_id="run1")
+    assert events == ["write", "sync", "write"]
+    spool.release()
+
+
 def test_a_spool_in_use_is_left_alone(tmp_path):
     spool = new_spool(tmp_path)
     spool.add("tags", {"tags": {}})
