@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from facerec.cli.options import debug_option, echo_json, json_option, set_option
+from facerec.cli.register import describe
 from facerec.errors import UsageError
 
 if TYPE_CHECKING:
+    from facerec.serving.register import Registration
     from facerec.tuning.plan import StudyPlan
+    from facerec.tuning.report import StudyReport
 
 _storage_option = click.option(
     "--storage",
@@ -30,6 +34,12 @@ _storage_option = click.option(
 @click.option("--config", metavar="FILE", default="", help="Base configuration; replaces the study's.")
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check everything, measure one epoch, print what would run, and stop.")
+@click.option(
+    "--register-as",
+    metavar="NAME",
+    default="",
+    help="Afterwards register the tuned model under this name, as `facerec register` does.",
+)
 @click.option("--worker", is_flag=True, hidden=True, help="Work on a study that another process reports on.")
 @json_option
 @debug_option
@@ -43,6 +53,7 @@ def tune(
     config: str,
     overrides: tuple[str, ...],
     dry_run: bool,
+    register_as: str,
     worker: bool,
     as_json: bool,
 ) -> None:
@@ -56,6 +67,8 @@ def tune(
         return
     if dry_run and as_json:
         raise UsageError("--dry-run prints a text for people; leave --json out")
+    if dry_run and register_as:
+        raise UsageError("--dry-run leaves nothing to register; leave --register-as out")
     if not study:
         raise UsageError("give --study FILE, such as --study studies/demo.yaml")
     from facerec.tuning.plan import load_study
@@ -68,12 +81,14 @@ def tune(
         storage=storage or None,
     )
     count = _number(workers, "--workers") or 1
+    if register_as:
+        _check_registrable(plan, register_as)
     if worker:
         _join(plan)
     elif dry_run:
         _dry_run(plan, workers=count)
     else:
-        _run(plan, workers=count, as_json=as_json)
+        _run(plan, workers=count, register_as=register_as, as_json=as_json)
 
 
 @tune.command()
@@ -131,7 +146,19 @@ def _refuse_before(context: click.Context, command: str) -> None:
         raise UsageError(f"{given[0].opts[0]} stands before '{command}' and has no effect there; write it after it")
 
 
-def _run(plan: StudyPlan, *, workers: int, as_json: bool) -> None:
+def _check_registrable(plan: StudyPlan, name: str) -> None:
+    """A long study must not end with a name that nothing can be registered under."""
+    from facerec.serving.versions import check_name
+
+    check_name(name)
+    if plan.study.is_multi_objective:
+        raise UsageError(
+            f"--register-as: study {plan.name} has several objectives and no single best model; train one of its "
+            "compromises with `facerec train --from-trial` and register that"
+        )
+
+
+def _run(plan: StudyPlan, *, workers: int, register_as: str, as_json: bool) -> None:
     from facerec.tracking.study import StudyRun
     from facerec.tuning.report import describe_report, report_to_json
     from facerec.tuning.run import Workers, run_study
@@ -143,10 +170,25 @@ def _run(plan: StudyPlan, *, workers: int, as_json: bool) -> None:
         tell=lambda line: click.echo(line, err=True),
         workers=several if workers > 1 else None,
     )
-    if as_json:
-        echo_json(report_to_json(report))
-    else:
+    if not as_json:
         click.echo(describe_report(report))
+    registration = _register(report, register_as) if register_as else None
+    if as_json:
+        registered = {"registration": dataclasses.asdict(registration)} if registration else {}
+        echo_json(report_to_json(report) | registered)
+    elif registration is not None:
+        click.echo(describe(registration))
+    if registration is not None and registration.decision.gate == "failed":
+        raise click.exceptions.Exit(1)
+
+
+def _register(report: StudyReport, name: str) -> Registration:
+    """Register the winner; its thresholds come from the pairs that the search did not choose by, if there are any."""
+    from facerec.serving.register import register
+    from facerec.tuning.winner import winner_pairs, winner_run
+
+    run = winner_run(report)
+    return register(str(run), name=name, bins=winner_pairs(report), device=report.plan.base.device)
 
 
 def _join(plan: StudyPlan) -> None:

@@ -1,0 +1,44 @@
+"""The trained model that a study recommends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facerec.errors import MissingPathError, UsageError
+from facerec.training.run_folder import latest_run
+from facerec.tuning.report import StudyReport
+from facerec.tuning.slots import SLOT_ATTR
+
+__all__ = ["winner_pairs", "winner_run"]
+
+
+def winner_run(report: StudyReport) -> Path:
+    """The run folder with the weights of the tuned setting: its first confirmation, or the search's best trial.
+
+    Raises:
+        UsageError: the study has no single best setting.
+        MissingPathError: no trial was trained to its end, or the winner was trained on another machine.
+    """
+    plan, verdict, best = report.plan, report.verdict, report.best
+    if plan.study.is_multi_objective:
+        raise UsageError(f"study {plan.name} has several objectives and no single best model to register")
+    if verdict is not None and verdict.winner.by_seed:
+        place = plan.folder / "confirm" / f"{verdict.winner.number:04d}-seed{min(verdict.winner.by_seed)}"
+    elif best is not None:
+        place = plan.folder / "trials" / best.user_attrs[SLOT_ATTR]
+    else:
+        raise MissingPathError(f"study {plan.name} has no trained model to register: no trial has completed")
+    try:
+        return latest_run(place)
+    except MissingPathError as error:
+        raise MissingPathError(
+            f"the winner of study {plan.name} was trained on another machine: {place} holds no run; register it there"
+        ) from error
+
+
+def winner_pairs(report: StudyReport) -> list[str]:
+    """The pair sets that the search did not choose by, where the study names any; else none."""
+    files = report.plan.study.report.bin_file
+    if files is None:
+        return []
+    return [files] if isinstance(files, str) else list(files)
