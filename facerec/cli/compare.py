@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from facerec.cli.evaluate import progress_on_stderr
-from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option, set_option
+from facerec.cli.options import config_option, debug_option, device_option, json_option, set_option
+from facerec.cli.reports import echo_reports, progress_on_stderr
 from facerec.errors import UsageError
 
 
@@ -52,16 +52,11 @@ def compare(
     run = run_comparison(
         [Subject(text=text, path=locate_model(text)) for text in subjects],
         bins=[file for file in bins if file],
-        config_path=config_path or None,
+        config_path=config_path,
         overrides=[text for text in overrides if text.strip()],
         output=Path(output) if output else None,
         device=device or None,
         num_resamples=resamples,
         progress=progress_on_stderr(),
     )
-    if as_json:
-        echo_json(run.results)
-    else:
-        click.echo(run.text, nl=False)
-    for path in run.files:
-        click.echo(f"wrote {path}", err=True)
+    echo_reports(run.results, run.text, run.files, as_json=as_json)

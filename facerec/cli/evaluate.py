@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option, set_option
+from facerec.cli.options import config_option, debug_option, device_option, json_option, set_option
+from facerec.cli.reports import echo_reports, progress_on_stderr
 from facerec.errors import UsageError
 
 if TYPE_CHECKING:
     from facerec.evaluation.run import EvaluationRun
-    from facerec.evaluation.suites import SetProgress
-
-_PROGRESS_INTERVAL_S = 5.0
 
 
 @click.command()
@@ -111,7 +107,7 @@ def evaluate(
         _evaluate_templates(
             templates,
             checkpoint=checkpoint,
-            config_path=config_path or None,
+            config_path=config_path,
             overrides=texts,
             name=name or None,
             output=folder,
@@ -137,7 +133,7 @@ def evaluate(
         _refuse("--embeddings", **given, **{"--upload-faces": upload_faces, "--save-embeddings": save_embeddings})
         run = run_on_embeddings(
             embeddings,
-            config_path=config_path or None,
+            config_path=config_path,
             overrides=texts,
             name=name or None,
             output=folder,
@@ -149,7 +145,7 @@ def evaluate(
         run = run_evaluation(
             checkpoint=locate_model(checkpoint),
             subject=checkpoint,
-            config_path=config_path or None,
+            config_path=config_path,
             overrides=texts,
             bins=files,
             name=name or None,
@@ -197,12 +193,11 @@ def _evaluate_templates(
         device=device,
         progress=progress_on_stderr(),
     )
-    if as_json:
-        echo_json(run.results)
-    else:
-        click.echo(run.text, nl=False)
-    for path in run.files:
-        click.echo(f"wrote {path}", err=True)
+    echo_reports(run.results, run.text, run.files, as_json=as_json)
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from facerec.tracking.evaluation import record_templates
+
+        record_templates(run, subject=checkpoint)
 
 
 def _refuse(option: str, **given: object) -> None:
@@ -214,27 +209,6 @@ def _refuse(option: str, **given: object) -> None:
 def _show(run: EvaluationRun, *, as_json: bool) -> None:
     from facerec.evaluation.report import format_table, result_to_json
 
-    if as_json:
-        echo_json({r.name: result_to_json(r, c) for r, c in zip(run.results, run.confidences, strict=True)})
-    else:
-        click.echo(format_table(run.results), nl=False)
-    for path in (run.summary, run.report, *run.documents, *run.pictures, *run.faces):
-        click.echo(f"wrote {path}", err=True)
-
-
-def progress_on_stderr() -> SetProgress:
-    """A line that is written over on a terminal; elsewhere a line every few seconds."""
-    on_terminal = sys.stderr.isatty()
-    last_s = time.monotonic()
-
-    def show(set_name: str, done: int, total: int) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
-        if done < total and now_s - last_s < (0.1 if on_terminal else _PROGRESS_INTERVAL_S):
-            return
-        last_s = now_s
-        ends_line = done == total or not on_terminal
-        start = "\r" if on_terminal else ""
-        click.echo(f"{start}{set_name}: {done} of {total} images", err=True, nl=ends_line)
-
-    return show
+    results = {r.name: result_to_json(r, c) for r, c in zip(run.results, run.confidences, strict=True)}
+    files = (run.summary, run.report, *run.documents, *run.pictures, *run.faces)
+    echo_reports(results, format_table(run.results), files, as_json=as_json)

@@ -51,7 +51,7 @@ def export(
         model,
         Path(out),
         format=format_name,
-        config_path=config_path or None,
+        config_path=config_path,
         bins=[file for file in bins if file],
         quantisation=int8,
         calibration=calibration or None,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from facerec.cli.lazy import LazyGroup
 from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option, model_option
+from facerec.cli.reports import progress_on_stderr
 
 COMMANDS = {
     "build": ("facerec.cli.gallery:build", "Make a gallery of a folder of pictures."),
     "search": ("facerec.cli.gallery:search", "Find whom a picture shows."),
 }
-_PROGRESS_INTERVAL_S = 5.0
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
@@ -46,16 +45,9 @@ def build(folder: str, out: str, model: str, fpir: float, config_path: str | Non
     from facerec.serving.gallery import save_gallery
     from facerec.serving.predictor import Predictor
 
-    predictor = Predictor(checkpoint_path=model, config_path=config_path or None, device=device or "auto")
-    last = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _PROGRESS_INTERVAL_S:
-            last = time.monotonic()
-            click.echo(f"{done} of {total} pictures", err=True)
-
-    made = enrol(Path(folder), predictor, fpir=fpir, progress=progress)
+    predictor = Predictor(checkpoint_path=model, config_path=config_path, device=device or "auto")
+    show = progress_on_stderr()
+    made = enrol(Path(folder), predictor, fpir=fpir, progress=lambda done, total: show(folder, done, total))
     path = Path(out)
     save_gallery(made, path)
     facts = made.facts
@@ -99,7 +91,7 @@ def search(
     from facerec.serving.predictor import Predictor
 
     known = load_gallery(Path(gallery_path))
-    predictor = Predictor(checkpoint_path=model, config_path=config_path or None, device=device or "auto")
+    predictor = Predictor(checkpoint_path=model, config_path=config_path, device=device or "auto")
     known.check_model(predictor.weights_sha256, flip=predictor.config.eval.flip)
     (embedding,) = predictor.embed(image)
     matches = [

@@ -22,12 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def config_option(*, required: bool = True) -> Callable[[F], F]:
-    """``--config FILE``."""
+    """``--config FILE``; an empty value, as `mlflow run` passes it on, counts as absent."""
     return click.option(
         "--config",
         "config_path",
         metavar="FILE",
         required=required,
+        callback=None if required else lambda context, parameter, value: value or None,
         help="Configuration: a YAML file, or a name of `facerec config list`.",
     )
 

@@ -12,7 +12,13 @@ from facerec.errors import UsageError
 @click.argument("image_a")
 @click.argument("image_b")
 @model_option
-@click.option("--far", type=float, help="Also decide, at this false accept rate; for a registered predictor.")
+@click.option(
+    "--far",
+    type=float,
+    default=None,
+    metavar="FAR",
+    help="Also decide, at this false accept rate; for a registered predictor.",
+)
 @config_option(required=False)
 @device_option
 @json_option

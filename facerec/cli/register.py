@@ -64,7 +64,7 @@ def register(
         f"runs:/{run_id.removeprefix('runs:/')}" if run_id else checkpoint,
         name=name,
         alias=alias or None,
-        config_path=config_path or None,
+        config_path=config_path,
         bins=[file for file in bins if file],
         gallery=gallery or None,
         runtime="onnx" if runtime == "onnx" else "torch",

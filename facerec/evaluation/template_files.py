@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,27 @@ class TemplateSet:
     galleries: dict[str, Lookup]
     """By name; empty where nothing is to be searched."""
     probes: Lookup | None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the lists, which are what the figures depend on beside the pictures; those are not read for it."""
+        lists = [self.templates, self.media, self.weights, self.landmarks, self.pairs, self.genuine]
+        for lookup in (*self.galleries.values(), *([self.probes] if self.probes is not None else [])):
+            lists += [lookup.templates, lookup.people]
+        digest = hashlib.sha256("\n".join([*(path.name for path in self.image_paths), *self.galleries]).encode())
+        for values in lists:
+            digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much there is of everything."""
+        return {
+            "images": len(self.image_paths),
+            "templates": len(np.unique(self.templates)),
+            "pairs": 0 if self.pairs is None else len(self.pairs),
+            "probes": 0 if self.probes is None else len(self.probes.templates),
+        }
 
 
 def read_templates(folder: str | Path, *, name: str | None = None) -> TemplateSet:

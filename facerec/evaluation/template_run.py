@@ -23,14 +23,13 @@ from facerec.evaluation.run import describe_flip, describe_model, load_model
 from facerec.evaluation.stored_scores import REPORT_FILE
 from facerec.evaluation.suites import SetProgress
 from facerec.evaluation.template_files import TemplateSet, read_templates
+from facerec.evaluation.template_report import identification_to_json, template_metrics, verification_to_json
 from facerec.evaluation.template_scores import (
     RANKS,
     Identification,
     TemplateVerification,
     embed_templates,
-    identification_to_json,
     identify_templates,
-    verification_to_json,
     verify_templates,
 )
 from facerec.fsio import atomic_write_text
@@ -45,12 +44,22 @@ __all__ = ["TemplateRun", "run_on_templates"]
 class TemplateRun:
     """What an evaluation on templates found and where it wrote."""
 
+    templates: TemplateSet
     folder: Path
+    metrics: dict[str, float]
+    """The rates as `template_metrics` names them."""
     results: dict[str, Any]
     """What ``report.json`` says of the set, by its name."""
     text: str
     """The same for a terminal."""
-    files: tuple[Path, ...]
+    documents: tuple[Path, ...]
+    """``report.json``, ``report.md`` and ``report.html``."""
+    pictures: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that was written."""
+        return (*self.documents, *self.pictures)
 
 
 def run_on_templates(
@@ -148,10 +157,13 @@ def _write(
     atomic_write_text(folder / "report.md", to_markdown(title, blocks))
     atomic_write_text(folder / "report.html", to_html(title, blocks))
     return TemplateRun(
+        templates=templates,
         folder=folder,
+        metrics=template_metrics(templates.name, verified=verified, found=found),
         results={templates.name: results},
         text=to_text(title, blocks),
-        files=(report, folder / "report.md", folder / "report.html", *pictures),
+        documents=(report, folder / "report.md", folder / "report.html"),
+        pictures=tuple(pictures),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from facerec.data.align.geometry import fit_similarity, template_for, warp_face
 from facerec.data.decode import read_image_file
 from facerec.errors import DataError
 from facerec.evaluation.embed import Progress, embed_decoded
-from facerec.evaluation.names import tar_name, threshold_name
 from facerec.evaluation.template_files import Lookup, TemplateSet
 from facerec.metrics.identification import OpenSetPoint, RankRate, SearchResult, open_set_point, rank_rate, search
-from facerec.metrics.intervals import clopper_pearson
 from facerec.metrics.rates import tar_nearest_far
 from facerec.metrics.roc import OperatingPoint, Roc, auc, eer, far_label, roc_curve, tar_at_far
 from facerec.metrics.templates import pair_scores, pool_templates
@@ -31,9 +28,7 @@ __all__ = [
     "PooledTemplates",
     "TemplateVerification",
     "embed_templates",
-    "identification_to_json",
     "identify_templates",
-    "verification_to_json",
     "verify_templates",
 ]
 
@@ -192,55 +187,6 @@ def identify_templates(pooled: PooledTemplates, galleries: Mapping[str, Lookup],
         cmc={name: _cmc(result) for name, result in results.items()},
         open_set=tuple(open_set_point(apart, fpir) for fpir in FPIRS) if with_strangers else (),
     )
-
-
-def verification_to_json(found: TemplateVerification) -> dict[str, Any]:
-    """Plain data; the keys of the metrics are those of pair sets."""
-    return {
-        "auc": found.auc,
-        "eer": found.eer,
-        **{tar_name(point.far_target): point.tar for point in found.points},
-        **{threshold_name(point.far_target): point.threshold for point in found.points},
-        **{f"tar_nearest_far_{label}": tar for label, tar in found.nearest.items()},
-        "intervals": {
-            tar_name(point.far_target): {
-                "clopper_pearson": list(clopper_pearson(point.true_accepts, point.num_genuine))
-            }
-            for point in found.points
-        },
-        "untrusted_far": [far_label(point.far_target) for point in found.points if not point.trusted],
-        "bound_far": [far_label(point.far_target) for point in found.points if point.is_bound],
-        "pairs": found.roc.num_genuine + found.roc.num_impostor,
-        "genuine": found.roc.num_genuine,
-    }
-
-
-def identification_to_json(found: Identification) -> dict[str, Any]:
-    """Plain data: closed set by gallery, then open set."""
-    return {
-        "closed_set": {
-            name: {
-                **{f"rank_{rate.rank}": rate.rate for rate in rates},
-                "intervals": {f"rank_{rate.rank}": list(rate.interval) for rate in rates},
-                "mated": rates[0].num_mated,
-            }
-            for name, rates in found.ranks.items()
-        },
-        "open_set": {
-            far_label(point.fpir_target): {
-                "fnir": point.fnir,
-                "tpir": point.tpir,
-                "fpir": point.fpir,
-                "threshold": point.threshold,
-                "fnir_interval": list(point.fnir_interval),
-                "mated": point.num_mated,
-                "strangers": point.num_strangers,
-                "trusted": point.trusted,
-                "is_bound": point.is_bound,
-            }
-            for point in found.open_set
-        },
-    }
 
 
 def _decoder(templates: TemplateSet, image_hw: tuple[int, int]) -> Callable[[int], NDArray[np.uint8]]:

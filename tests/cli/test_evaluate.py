@@ -166,7 +166,7 @@ def test_the_alias_of_the_earlier_framework_works(stored, tmp_path, capsys):
 
 
 def test_progress_is_a_line_per_set_where_no_terminal_is(monkeypatch, capsys):
-    from facerec.cli.evaluate import progress_on_stderr
+    from facerec.cli.reports import progress_on_stderr
 
     show = progress_on_stderr()
     for done in range(1, 5):

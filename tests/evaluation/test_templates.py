@@ -14,6 +14,7 @@ from facerec.config.load import config_from_dict
 from facerec.errors import DataError, MissingPathError
 from facerec.evaluation.embed import embed_pixels
 from facerec.evaluation.template_files import read_templates
+from facerec.evaluation.template_report import template_metrics
 from facerec.evaluation.template_run import run_on_templates
 from facerec.evaluation.template_scores import (
     _blocks,
@@ -145,6 +146,20 @@ def test_ijb_figures_equal_brute_force(ijb, pooled):
     (strict, _) = searched.open_set
     assert strict.num_strangers == strict.num_mated == len(probes)
     assert strict.fpir <= 0.01
+
+
+def test_metrics_name_the_galleries_apart_and_the_whole_set_plainly(ijb, pooled):
+    templates, embedded = pooled
+    verified = verify_templates(embedded, templates.pairs, templates.genuine)
+    found = identify_templates(embedded, templates.galleries, templates.probes)
+    metrics = template_metrics("IJB-C", verified=verified, found=found)
+    assert metrics["eval/IJB-C/rank_1"] == found.ranks["all"][0].rate
+    assert metrics["eval/IJB-C/G1/rank_5"] == found.ranks["G1"][1].rate
+    assert metrics["eval/IJB-C/tar_at_far_1e-4"] == verified.points[2].tar
+    assert metrics["eval/IJB-C/threshold_at_fpir_1e-2"] == found.open_set[0].threshold
+    assert set(template_metrics("x", verified=verified, found=None)) == {
+        key.replace("IJB-C", "x") for key in metrics if "rank" not in key and "fpir" not in key
+    }
 
 
 def test_without_alignment_the_figures_are_worse(ijb, pooled):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from facerec.evaluation.run import run_on_embeddings
-from facerec.tracking.evaluation import record_evaluation
+from facerec.evaluation.template_files import read_templates
+from facerec.evaluation.template_run import run_on_templates
+from facerec.tracking.evaluation import record_evaluation, record_templates
+from tests.evaluation.test_templates import write_simple
+from tests.serving.models import write_checkpoint
 
 
 @pytest.fixture
@@ -42,6 +46,35 @@ def test_metrics_and_files_are_in_the_run_that_is_open(
     assert found.info.status == "FINISHED"
     names = {item.path for item in client.list_artifacts(opened.info.run_id)}
     assert {"pictures", "report.json", run.summary.name} <= names
+
+
+def test_the_rates_of_templates_have_the_names_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from facerec.tracking.store import connect
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = connect(uri)
+    opened = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    folder = write_simple(tmp_path / "mine")
+    checkpoint = write_checkpoint(tmp_path / "step-00000001")
+    run = run_on_templates(folder, checkpoint=checkpoint, output=tmp_path / "out", device="cpu")
+    assert record_templates(run, subject=str(checkpoint), spool_dir=tmp_path / "spool")
+    found = client.get_run(opened.info.run_id)
+    verified, searched = run.results["mine"]["verification"], run.results["mine"]["identification"]
+    names = ("auc", "eer", "tar_at_far_1e-3", "threshold_at_far_1e-1")
+    expected = {f"eval/mine/{name}": verified[name] for name in names}
+    expected |= {f"eval/mine/rank_{k}": searched["closed_set"]["gallery"][f"rank_{k}"] for k in (1, 5, 10)}
+    expected["eval/mine/fnir_at_fpir_1e-1"] = searched["open_set"]["1e-1"]["fnir"]
+    assert {name: found.data.metrics[name] for name in expected} == expected
+    (dataset,) = found.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("mine", run.templates.digest[:36])
+    files = {item.path for item in client.list_artifacts(opened.info.run_id)}
+    assert {"report.json", "report.md", "report.html", "pictures"} <= files
+    pictures = {item.path for item in client.list_artifacts(opened.info.run_id, "pictures")}
+    assert pictures == {"pictures/roc.png", "pictures/cmc.png"}
+    # Another question about the same pictures is another set.
+    (folder / "pairs.csv").write_text("template_a,template_b,genuine\n0,6,1\n0,1,0\n")
+    assert read_templates(folder).digest != run.templates.digest
 
 
 def test_without_a_run_no_store_is_touched(embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
