@@ -70,11 +70,12 @@ def steps_of(target: Callable[[bytes], None], data: bytes) -> set[Step]:
             del last[frame]
         return trace
 
+    before = sys.gettrace()
     sys.settrace(trace)
     try:
         target(data)
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return steps
 
 

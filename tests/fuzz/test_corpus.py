@@ -10,6 +10,7 @@ import pytest
 from facerec.errors import ImageError
 from tests.fuzz import targets
 from tests.fuzz.seeds import seeds_of
+from tests.fuzz.shrink import cover
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
@@ -25,6 +26,13 @@ def test_seeds_and_corpus_break_no_promise(target: str) -> None:
 
 def test_the_corpus_is_small() -> None:
     assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < 200_000
+
+
+def test_shrinking_keeps_what_reaches_something_new() -> None:
+    good = seeds_of("pairs")[0]
+    reached: set[tuple[str, int, int]] = set()
+    assert cover(TARGETS["pairs"], [good, good, b""], reached) == [good, b""]
+    assert any(file.endswith("pickles.py") for file, _, _ in reached)
 
 
 def test_the_judge_of_records_notices_two_readings_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:

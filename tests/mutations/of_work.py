@@ -174,9 +174,9 @@ MUTATIONS = (
         name="a store that fails is asked again at once",
         promise="K1",
         file="tracking/mlflow_tracker.py",
-        old="                if is_last or outage.is_over_due():\n",
-        new="                if is_last or not outage.is_over_due():\n",
-        tests=("tracking/test_mlflow_tracker.py::test_points_arrive_while_the_training_runs",),
+        old="        return time.monotonic() >= self._next_s\n",
+        new="        return self._next_s >= 0\n",
+        tests=("tracking/test_outages.py::test_a_store_that_fails_is_left_alone_for_longer_each_time",),
     ),
     Mutation(
         name="a locked database counts as a refusal",

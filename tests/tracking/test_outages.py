@@ -205,6 +205,26 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(store, describe, cu
     assert not SPOOL.exists()
 
 
+def test_a_store_that_fails_is_left_alone_for_longer_each_time(store, describe, curve, monkeypatch):
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.02)
+    tracker.start(describe())
+    calls = []
+
+    def fail(*_, **__):
+        calls.append(time.monotonic())
+        raise ConnectionError("the store is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "log_batch", fail)
+        tracker.log_metrics({"loss": 0.5}, step=0)
+        time.sleep(1.5)
+        attempts = len(calls)
+    tracker.finish("FINISHED")
+    # At 0.02 s, and after 0.02, 0.04, 0.08, 0.16, 0.32 and 0.64 s more; every 0.02 s it would be 75 times.
+    assert 2 <= attempts <= 8
+    assert curve(store, tracker.run_id, "loss") == [(0, 0.5)]
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 def test_an_answer_that_is_lost_doubles_nothing_even_in_a_store_that_keeps_doubles(
     store, describe, curve, monkeypatch, arrives
