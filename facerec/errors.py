@@ -26,6 +26,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "near_match",
+    "one_line",
 ]
 
 
@@ -103,6 +104,11 @@ class MetricError(FacerecError):
 
 class TrackingError(FacerecError):
     """The tracking store cannot be used as asked."""
+
+
+def one_line(error: BaseException | str, *, most_chars: int = 200) -> str:
+    """The words of an error of some library, as a part of a sentence."""
+    return " ".join(str(error).split())[:most_chars]
 
 
 def near_match(name: str, known: Iterable[str]) -> str:

@@ -1,14 +1,26 @@
-"""Which process something belongs to, and whether it still lives."""
+"""Which process something belongs to, whether it still lives, and how many cores this one may use."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import socket
+from pathlib import Path
 
-__all__ = ["host_name", "is_same_process", "pid_namespace", "process_started"]
+__all__ = ["available_cores", "host_name", "is_same_process", "pid_namespace", "process_started"]
 
 _CLOCK_TOLERANCE_S = 5.0
+_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container; at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA_FILE.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return min(cores, max(1, int(quota) // int(period))) if quota.isdecimal() else cores
 
 
 def host_name() -> str:

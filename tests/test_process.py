@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,3 +25,17 @@ def test_two_machines_of_one_name_have_namespaces_of_their_own(monkeypatch: pyte
         assert number.strip().decode() == "" or number.strip().decode() not in found[name]
     assert len(set(found.values())) == 3
     assert found["one"].endswith(found["none"])
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("150000 100000", 1), ("250000 100000", 2), ("50000 100000", 1), ("max 100000", 6), ("", 6), (None, 6)],
+)
+def test_the_quota_of_a_container_counts_among_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str | None, expected: int
+) -> None:
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(process, "_QUOTA_FILE", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert process.available_cores() == expected

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from facerec import __version__
 from facerec.cli.lazy import LazyGroup
-from facerec.errors import FacerecError
+from facerec.errors import FacerecError, one_line
 
 __all__ = ["COMMANDS", "cli", "describe", "main"]
 
@@ -68,5 +68,5 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}"
-    text: Any = " ".join(str(error).split())
+    text = one_line(error, most_chars=2000)
     return f"unexpected {type(error).__name__}: {text}; run again with --debug for the traceback"

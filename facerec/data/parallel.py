@@ -15,19 +15,15 @@ from multiprocessing.connection import wait
 from typing import TypeVar
 
 from facerec.errors import DataError, UsageError
+from facerec.process import available_cores
 
-__all__ = ["available_cpus", "count_workers", "ordered_map"]
+__all__ = ["count_workers", "ordered_map"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD_PER_WORKER = 4
 _FEW_ITEMS = 500
-
-
-def available_cpus() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_workers(wanted: int | None, *, num_items: int | None = None) -> int:
@@ -39,7 +35,7 @@ def count_workers(wanted: int | None, *, num_items: int | None = None) -> int:
         UsageError: the number is negative.
     """
     if wanted is None:
-        return 0 if num_items is not None and num_items < _FEW_ITEMS else available_cpus()
+        return 0 if num_items is not None and num_items < _FEW_ITEMS else available_cores()
     if wanted < 0:
         raise UsageError(f"{wanted} workers are not possible; give 0 to work in this process, or a number of processes")
     return wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from facerec.data.decode import decode_image
 from facerec.data.transforms import normalise_images
 from facerec.errors import DataError, ModelError
+from facerec.process import available_cores
 
 __all__ = ["Embeddings", "NameOf", "Progress", "embed_decoded", "embed_images", "embed_pixels", "find_duplicates"]
 
@@ -171,8 +171,7 @@ def _decode_ahead(decode: Callable[[int], NDArray[np.uint8]], chunks: Sequence[r
     def decode_chunk(chunk: range) -> NDArray[np.uint8]:
         return np.stack([decode(index) for index in chunk])
 
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_threads = min(_MAX_THREADS, num_cores, len(chunks))
+    num_threads = min(_MAX_THREADS, available_cores(), len(chunks))
     pending: deque[Future[NDArray[np.uint8]]] = deque()
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as threads:
         try:

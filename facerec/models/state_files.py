@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from facerec.errors import CheckpointError, MissingPathError
+from facerec.errors import CheckpointError, MissingPathError, one_line
 from facerec.fsio import check_manifest
 from facerec.models.state_pickles import load_pickle
 
@@ -118,7 +118,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path.parent} holds no {path.name}; use another checkpoint") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {_one_line(error)}") from error
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {one_line(error)}") from error
 
 
 def _unwrap(content: Any, wrappers: tuple[str, ...], path: Path) -> Mapping[str, Any]:
@@ -159,7 +159,3 @@ def _module_versions(state: Mapping[str, Any]) -> dict[str, int]:
         for name, facts in metadata.items()
         if isinstance(name, str) and isinstance(facts, Mapping) and isinstance(facts.get("version"), int)
     }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from facerec.metrics.similarity import normalise
 from facerec.models.backbones.base import Backbone
 from facerec.models.build import build_backbone
 from facerec.models.state_load import load_backbone_weights
+from facerec.process import available_cores
 from facerec.serving.spec import PredictorSpec
 
 __all__ = ["ONNX_FILE", "WEIGHTS_FILE", "Embedder", "OnnxBackbone", "TorchRunner", "build_embedder", "load_weights"]
@@ -87,7 +87,7 @@ class OnnxBackbone:
         except ImportError as error:
             raise UsageError("this model needs onnxruntime; install the extra 'onnx'") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = num_threads or available_cores()
         options.log_severity_level = 3
         try:
             self._session: Any = onnxruntime.InferenceSession(

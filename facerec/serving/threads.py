@@ -7,31 +7,21 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["limit_threads", "threads_for"]
+from facerec.process import available_cores
 
-_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+__all__ = ["limit_threads", "threads_for"]
 
 
 def limit_threads() -> int:
     """Give this process its share of the cores, unless ``OMP_NUM_THREADS`` says otherwise; returns the number."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads_for(cores=_cores(), workers=_workers()))
+        torch.set_num_threads(threads_for(cores=available_cores(), workers=_workers()))
     return torch.get_num_threads()
 
 
 def threads_for(*, cores: int, workers: int) -> int:
     """Threads of each of ``workers`` processes on ``cores`` cores; at least one."""
     return max(1, cores // max(1, workers))
-
-
-def _cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA_FILE.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return min(cores, max(1, int(quota) // int(period))) if quota.isdecimal() else cores
 
 
 def _workers() -> int:

@@ -10,6 +10,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from facerec.process import available_cores
+
 __all__ = ["ENDS_WITH", "SECONDS_TO_SAVE", "launch"]
 
 ENDS_WITH = "FACEREC_ENDS_WITH"
@@ -31,7 +33,7 @@ def launch(arguments: Sequence[str], *, processes: int) -> int:
     if parent := os.environ.pop(ENDS_WITH, ""):
         threading.Thread(target=_end_with, args=(int(parent),), name="end-with-parent", daemon=True).start()
     # The processes share the cores; torch would start a thread per core in each of them.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -56,7 +58,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from facerec.errors import FacerecError
+from facerec.process import available_cores
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.tuning.plan import StudyPlan
 
@@ -54,8 +55,7 @@ def worker_environment(index: int, *, count: int, nproc: int) -> dict[str, str]:
     if devices:
         first = index * nproc % len(devices)
         environment["CUDA_VISIBLE_DEVICES"] = ",".join((devices * 2)[first : first + nproc])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
     return environment
 
 

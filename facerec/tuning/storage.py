@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facerec.errors import ConfigError, FacerecError
+from facerec.errors import ConfigError, FacerecError, one_line
 from facerec.tuning.locks import open_lock
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _open_database(url: str) -> BaseStorage:
         ) as error:
             # Processes that create the tables at the same time get in each other's way; a second look finds them.
             if time.monotonic() > deadline or "connection" in str(error).lower():
-                reason = " ".join(str(error.__cause__ or error).split())[:200]
+                reason = one_line(error.__cause__ or error)
                 raise FacerecError(f"the storage {shown_storage(url)} cannot be used: {reason}") from error
             time.sleep(0.5)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from facerec.errors import FacerecError, TrainingError
+from facerec.errors import FacerecError, TrainingError, one_line
 from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
 from facerec.tuning.budget import is_spent as is_budget_spent
 from facerec.tuning.owner import Heart
@@ -134,9 +134,9 @@ def _take(phase: Phase) -> Trial | None:
     taken = phase.table.take(phase.slots)
     if taken is None:
         return None
+    settings = phase.plan.study.sampler
     try:
         # A sampler for each trial, so that its draws depend on the trial and neither on the worker nor on restarts.
-        settings = phase.plan.study.sampler
         phase.table.study.sampler = build_sampler(settings, space=phase.plan.space, number=taken.number)
         return phase.table.begin(taken)
     except Exception as error:  # noqa: BLE001 - a sampler may fail in any way at one trial, and the study goes on
@@ -232,7 +232,7 @@ def _finite(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]
+    return f"{type(error).__name__}: {one_line(error, most_chars=2000)}"
 
 
 def _describe(phase: Phase, trial: FrozenTrial) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from facerec.data.parallel import available_cpus, count_workers, ordered_map
+from facerec.data.parallel import count_workers, ordered_map
 from facerec.errors import DataError, ImageError, UsageError
+from facerec.process import available_cores
 
 # A program of its own: the functions of a test file cannot be found by the processes that are spawned.
 _PROGRAM = """
@@ -114,7 +115,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
 def test_the_number_of_workers() -> None:
     assert count_workers(3, num_items=1) == 3
     assert count_workers(None, num_items=10) == 0
-    assert count_workers(None, num_items=10**6) == count_workers(None) == available_cpus() >= 1
+    assert count_workers(None, num_items=10**6) == count_workers(None) == available_cores() >= 1
     with pytest.raises(UsageError, match="not possible"):
         count_workers(-1)
 

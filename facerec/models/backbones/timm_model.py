@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from facerec.errors import ConfigError, ModelError
+from facerec.errors import ConfigError, ModelError, one_line
 from facerec.models.backbones.base import Backbone
 from facerec.models.precision import embed_float32
 
@@ -123,7 +123,7 @@ def timm_model(
         if "drop_path_rate" in str(error):
             raise ConfigError(f"model.drop_path: timm:{model} has no stochastic depth; remove the key") from error
         height, width = image_hw
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"timm:{model} cannot take images of {height}x{width}: {reason}; set data.img_size") from error
     return TimmBackbone(
         trunk,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from facerec.process import available_cores
 from facerec.tracking.health.check import Check
 
 __all__ = ["TorchProbe", "check_cpu", "check_disk"]
@@ -53,7 +54,7 @@ class TorchProbe:
 
 def check_cpu() -> Check:
     """How many processors there are and which of their features matter."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = available_cores()
     flags = _cpu_flags()
     features = [feature for feature in _CPU_FEATURES if feature in flags]
     bfloat16 = "fast" if {"avx512_bf16", "amx_bf16"} & flags else "emulated"
