@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from facerec.serving.spec import Calibration, PredictorSpec
 
-__all__ = ["CARD_FILE", "write_card"]
+__all__ = ["CARD_FILE", "USE", "write_card"]
 
 CARD_FILE = "model_card.md"
+
+USE = (
+    "For comparing the faces of people who know of it and have agreed to it, or where the law gives another ground.",
+    "A similarity is evidence, not proof: a decision that harms somebody is made by a person who can see the pictures, "
+    "and can be contested.",
+    "Not for covert surveillance, not for finding strangers by pictures gathered without their consent, and not for "
+    "guessing descent, belief, health, feelings or character.",
+)
+"""What a face model may be used for; ``docs/cards/model-card.md`` says the same."""
 
 
 def write_card(
@@ -37,6 +46,10 @@ def write_card(
         f"A face verification model: `{spec.backbone}`, {spec.embedding_size} dimensions. It takes an aligned face of "
         f"{height} x {width} pixels (RGB; pictures of another size are scaled, without detection or alignment) and "
         "gives an embedding; the cosine of two embeddings is their similarity.",
+        "",
+        "## Use",
+        "",
+        *[f"- {line}" for line in USE],
         "",
         "## Training",
         "",
