@@ -11,8 +11,7 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
-RUN pip install --no-cache-dir uv==0.13.9
-RUN python -m venv /opt/facerec
+RUN pip install --no-cache-dir uv==0.13.9 && python -m venv /opt/facerec
 WORKDIR /source
 # The packages first: they change seldom, and most of the time goes into them.
 COPY pyproject.toml README.md LICENSE ./
@@ -37,7 +36,7 @@ ENV PATH=/opt/facerec/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     GIT_PYTHON_REFRESH=quiet \
     MLFLOW_DISABLE_TELEMETRY=true
-USER facerec
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["tini", "--", "facerec"]
 CMD ["--help"]

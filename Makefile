@@ -4,6 +4,7 @@
 # make fuzz SECONDS=600: coverage-guided fuzzing of the readers of records, pair sets and served pictures, one by one.
 # make test-mxnet: our record reader against the retired mxnet, in an environment of its own.
 # make test-lowest: the tests on the oldest versions that pyproject.toml allows.
+# make test-wheel: the installed wheel, outside the checkout.
 # make bench: every benchmark that this machine can run, into docs/results.md; half an hour on two cores. With
 #   PEER=<folder arcface_torch of a checkout> DATA=<pack folder> it compares, ONLY="verify serve" runs some, QUICK=1 tries.
 PYTHON ?= python3
@@ -11,12 +12,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MXNET_VENV ?= .venv-mxnet
 LOWEST_VENV ?= .venv-lowest
+WHEEL_VENV ?= .venv-wheel
 PYTEST := python -m pytest -n auto --dist loadgroup
 CONFIG ?= configs/demo.yaml
 SECONDS ?= 600
 MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 
-.PHONY: bench detector demo test test-slow test-mxnet test-lowest lint env mutants fuzz
+.PHONY: bench detector demo test test-slow test-mxnet test-lowest test-wheel lint env mutants fuzz
 .DELETE_ON_ERROR:
 
 env: $(VENV)/installed
@@ -37,6 +39,7 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile docker/serve.Dockerfile
 
 test: lint
 	$(BIN)/$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
@@ -75,6 +78,14 @@ bench: env
 	$(BIN)/python -m facerec data demo data/orl
 	$(BIN)/python benchmarks/run_all.py $(if $(PEER),--peer "$(PEER)") $(if $(DATA),--data "$(DATA)") \
 		$(if $(MXNET_PYTHON),--mxnet-python "$(MXNET_PYTHON)") $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK),--quick)
+
+# The wheel in an environment and a folder of its own: demo data, training, registry, one answer of the served model.
+test-wheel: $(VENV)/installed
+	rm -rf $(WHEEL_VENV) dist && $(BIN)/uv build --quiet --wheel --out-dir dist
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(BIN)/uv pip install --quiet --python $(WHEEL_VENV)/bin/python "$$(echo $(CURDIR)/dist/*.whl)[demo]"
+	sh tests/packaging/try_wheel.sh $(abspath $(WHEEL_VENV))
+	rm -rf $(WHEEL_VENV) dist
 
 # The face detector of facerec data align. Its metadata asks for a torch of 2024; it runs with current ones.
 detector: env

@@ -11,8 +11,7 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
-RUN pip install --no-cache-dir uv==0.13.9
-RUN python -m venv /opt/facerec
+RUN pip install --no-cache-dir uv==0.13.9 && python -m venv /opt/facerec
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 RUN uv pip install --no-cache --python /opt/facerec/bin/python -r pyproject.toml --extra index --extra onnx --extra s3
@@ -34,7 +33,7 @@ ENV PATH=/opt/facerec/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     WORKERS=1 \
     PORT=8080
-USER facerec
+USER 1000
 WORKDIR /home/facerec
 EXPOSE 8080
 # A model is fetched and loaded before the first answer, which may take minutes.

@@ -38,7 +38,7 @@ def test_hadolint_finds_nothing(name: str) -> None:
 
 @every_recipe
 def test_the_image_runs_as_a_user_without_rights_behind_an_init(name: str) -> None:
-    assert last(name, "USER") == "facerec"
+    assert last(name, "USER") == "1000"
     order = [instruction for instruction, _ in instructions(name)]
     assert "RUN" not in order[len(order) - order[::-1].index("USER") :]
     assert json.loads(last(name, "ENTRYPOINT"))[0] == "tini"
