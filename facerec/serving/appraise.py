@@ -15,6 +15,7 @@ from facerec.models.weights import LoadedBackbone
 from facerec.serving.calibrate import calibrate
 from facerec.serving.package import spec_of
 from facerec.serving.spec import PredictorSpec
+from facerec.serving.weights import weights_sha256
 
 __all__ = ["Appraisal", "appraise", "verify"]
 
@@ -23,6 +24,8 @@ __all__ = ["Appraisal", "appraise", "verify"]
 class Appraisal:
     """A model, measured."""
 
+    weights_sha256: str
+    """Which model."""
     pair_sets: tuple[PairSet, ...]
     results: tuple[PairResult, ...]
     """One for each pair set; the first one gives the thresholds."""
@@ -44,6 +47,7 @@ def appraise(loaded: LoadedBackbone, *, bins: Sequence[str] = (), runtime: str =
         pair_sets = find_pair_sets(loaded.config)
     results = verify(loaded, pair_sets)
     return Appraisal(
+        weights_sha256=weights_sha256(loaded.backbone),
         pair_sets=tuple(pair_sets),
         results=tuple(results),
         spec=spec_of(loaded.config, runtime=runtime, calibration=calibrate(results[0]) if results else None),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from facerec.evaluation.result import PairResult
 from facerec.metrics.intervals import clopper_pearson
-from facerec.metrics.roc import OperatingPoint, roc_curve, tar_at_far
+from facerec.metrics.roc import OperatingPoint
 from facerec.serving.spec import HISTOGRAM_BINS, Calibration, Threshold
 
 __all__ = ["FARS", "calibrate", "threshold_interval"]
@@ -26,8 +26,7 @@ def calibrate(result: PairResult) -> Calibration:
     The rate that counts where a request names none is 1e-3; where the impostor pairs cannot show that, 1e-2.
     """
     impostor = np.sort(result.scores[~result.issame])[::-1]
-    roc = roc_curve(result.scores, result.issame)
-    thresholds = tuple(_threshold(tar_at_far(roc, far), impostor) for far in FARS)
+    thresholds = tuple(_threshold(result.at_far(far), impostor) for far in FARS)
     return Calibration(
         pair_set=result.name,
         sha256=result.sha256,

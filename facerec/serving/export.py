@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facerec.data.transforms import normalise_images
 from facerec.errors import ModelError, UsageError
-from facerec.fsio import atomic_write_bytes
+from facerec.fsio import atomic_write_bytes, whole_file
 from facerec.models.backbones.base import Backbone
 from facerec.serving.embedder import OnnxBackbone
 from facerec.serving.weights import weights_as_bytes
@@ -51,6 +51,8 @@ class _FromPixels(nn.Module):
 
 def export_model(backbone: Backbone, path: Path, *, format: ExportFormat) -> float:  # noqa: A002 - the field's word
     """Write a backbone, read the file again and compare; returns the largest difference of normalised embeddings.
+
+    A file that differs is not left: ``path`` is then as it was.
 
     Raises:
         UsageError: the extra ``onnx`` is not installed.
@@ -96,8 +98,7 @@ def export_onnx(backbone: Backbone, path: Path) -> float:
     for node in graph.graph.node:
         del node.metadata_props[:]
         node.ClearField("doc_string")
-    atomic_write_bytes(path, graph.SerializeToString())
-    return _check_parity(backbone, path, format="onnx")
+    return _write_checked(backbone, path, graph.SerializeToString(), format="onnx")
 
 
 def export_torch(backbone: Backbone, path: Path) -> float:
@@ -114,8 +115,7 @@ def export_torch(backbone: Backbone, path: Path) -> float:
     )
     stream = io.BytesIO()
     torch.export.save(program, stream)
-    atomic_write_bytes(path, stream.getvalue())
-    return _check_parity(backbone, path, format="torch-export")
+    return _write_checked(backbone, path, stream.getvalue(), format="torch-export")
 
 
 def _quietly(export: Any, backbone: Backbone) -> Any:
@@ -152,7 +152,19 @@ def max_difference(first_BD: NDArray[np.floating[Any]], second_BD: NDArray[np.fl
     return float(np.abs(a - b).max())
 
 
-def _check_parity(backbone: Backbone, path: Path, *, format: ExportFormat) -> float:  # noqa: A002
+def _write_checked(backbone: Backbone, path: Path, content: bytes, *, format: ExportFormat) -> float:  # noqa: A002
+    with whole_file(path) as draft:
+        draft.write_bytes(content)
+        difference = _compare(backbone, draft, format=format)
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                f"what was exported as {format} differs from the model by {difference:.2g} (at most {TOLERANCE:g}); "
+                "nothing was written"
+            )
+    return difference
+
+
+def _compare(backbone: Backbone, path: Path, *, format: ExportFormat) -> float:  # noqa: A002
     """Compare on noise in batches of several sizes, so that a batch that was frozen in shows."""
     run = open_exported(path, format=format)
     worst = 0.0
@@ -161,6 +173,4 @@ def _check_parity(backbone: Backbone, path: Path, *, format: ExportFormat) -> fl
         with torch.no_grad():
             expected = backbone(normalise_images(torch.from_numpy(pixels))).numpy()
         worst = max(worst, max_difference(expected, run(pixels)))
-    if not worst <= TOLERANCE:
-        raise ModelError(f"{path} differs from the model by {worst:.2g} (at most {TOLERANCE:g}); it must not be used")
     return worst

@@ -16,6 +16,7 @@ from facerec.data.transforms import normalise_images
 from facerec.errors import ModelError, UsageError
 from facerec.evaluation.result import PairResult
 from facerec.evaluation.suites import evaluate_configured
+from facerec.fsio import whole_file
 from facerec.models.backbones.base import Backbone
 from facerec.models.weights import LoadedBackbone, load_backbone
 from facerec.serving.export import ExportFormat, export_model, max_difference, open_exported
@@ -75,7 +76,7 @@ def export(
 
     Raises:
         UsageError: the options do not fit each other, or an extra is missing.
-        ModelError: without quantisation, the file differs from the model in embeddings or accuracy.
+        ModelError: without quantisation, the file differs from the model in embeddings or accuracy; it is not left.
         FacerecError: as reading models and pair sets says.
     """
     if quantisation is not None and format != "onnx":
@@ -86,19 +87,15 @@ def export(
         raise UsageError("a static quantisation needs pictures to find the ranges on; give --calibration FILE.bin")
     loaded = load_backbone(locate_model(model), config=load_config(config_path) if config_path else None)
     pair_sets = [read_pairs(path) for path in bins]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    difference = export_model(loaded.backbone, out, format=format)
-    if quantisation is not None:
-        images = read_pairs(calibration).images if calibration else ()
-        quantise(out, out, mode=quantisation, calibration=images, image_hw=loaded.config.image_hw)
-        difference = _difference_on_noise(loaded.backbone, out)
-    accuracies = tuple(_accuracy(loaded, out, pair_set, format=format) for pair_set in pair_sets)
-    for entry in accuracies:
-        if quantisation is None and entry.accuracy_model != entry.accuracy_exported:
-            raise ModelError(
-                f"{out} has the accuracy {entry.accuracy_exported:.6f} on {entry.pair_set}, "
-                f"the model {entry.accuracy_model:.6f}; the file must not be used"
-            )
+    with whole_file(out) as draft:
+        difference = export_model(loaded.backbone, draft, format=format)
+        if quantisation is not None:
+            images = read_pairs(calibration).images if calibration else ()
+            quantise(draft, draft, mode=quantisation, calibration=images, image_hw=loaded.config.image_hw)
+            difference = _difference_on_noise(loaded.backbone, draft)
+        accuracies = tuple(_accuracy(loaded, draft, pair_set, format=format) for pair_set in pair_sets)
+        if quantisation is None:
+            _check_accuracies(accuracies)
     return Export(
         path=str(out),
         format=format,
@@ -107,6 +104,15 @@ def export(
         max_difference=difference,
         accuracies=accuracies,
     )
+
+
+def _check_accuracies(accuracies: Sequence[SetAccuracy]) -> None:
+    for entry in accuracies:
+        if entry.accuracy_model != entry.accuracy_exported:
+            raise ModelError(
+                f"what was exported has the accuracy {entry.accuracy_exported:.6f} on {entry.pair_set}, "
+                f"the model {entry.accuracy_model:.6f}; nothing was written"
+            )
 
 
 class _Exported(nn.Module):
@@ -131,18 +137,14 @@ def _accuracy(loaded: LoadedBackbone, path: Path, pair_set: PairSet, *, format: 
         sha256=pair_set.sha256,
         accuracy_model=ours.accuracy,
         accuracy_exported=theirs.accuracy,
-        tar_model=_tar(ours),
-        tar_exported=_tar(theirs),
+        tar_model=ours.at_far(1e-3).tar,
+        tar_exported=theirs.at_far(1e-3).tar,
     )
 
 
 def _verify(backbone: nn.Module, pair_set: PairSet, loaded: LoadedBackbone) -> PairResult:
     (result,) = evaluate_configured(backbone, [pair_set], config=loaded.config, device=torch.device("cpu"))
     return result
-
-
-def _tar(result: PairResult) -> float:
-    return next(point.tar for point in result.operating_points if point.far_target == 1e-3)
 
 
 def _difference_on_noise(backbone: Backbone, path: Path) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from facerec.serving.card import CARD_FILE
 from facerec.serving.code import copy_code, packages_of
 from facerec.serving.embedder import ONNX_FILE, WEIGHTS_FILE
 from facerec.serving.folder import CODE_FOLDER, MODEL_SCRIPT, hash_tree
+from facerec.serving.gallery_index import INDEX_SUFFIX
 from facerec.serving.loading import GALLERY_FILE
 from facerec.serving.spec import PredictorSpec, write_spec
 from facerec.serving.weights import weights_as_bytes
@@ -59,12 +61,13 @@ def spec_of(config: Config, **facts: Any) -> PredictorSpec:
 
 
 def stage(
-    loaded: LoadedBackbone, spec: PredictorSpec, folder: Path, *, card: str, gallery: Path | None = None
+    loaded: LoadedBackbone, spec: PredictorSpec, folder: Path, *, card: str, gallery: Sequence[Path] = ()
 ) -> Staged:
     """Write the parts of a predictor below ``folder``.
 
     The folder of the weights is also one that every reader of checkpoints takes: beside the description it holds the
-    few keys of the configuration that an embedding depends on. No path of this machine is in any of it.
+    few keys of the configuration that an embedding depends on. No path of this machine is in any of it. ``gallery``
+    are the files of a gallery, as `gallery_files` lists them.
 
     Raises:
         UsageError: the runtime is onnx and the extra of that name is not installed.
@@ -87,10 +90,9 @@ def stage(
         from facerec.serving.export import export_onnx
 
         export_onnx(loaded.backbone, staged.predictor / ONNX_FILE)
-    if gallery is not None:
-        for path in (gallery, gallery.with_suffix(".faiss")):
-            if path.is_file():
-                shutil.copyfile(path, staged.predictor / Path(GALLERY_FILE).with_suffix(path.suffix))
+    for path in gallery:
+        packed = staged.predictor / GALLERY_FILE
+        shutil.copyfile(path, packed.with_suffix(INDEX_SUFFIX) if path.suffix == INDEX_SUFFIX else packed)
     copy_code(staged.code, backbone_module)
     staged.script.parent.mkdir()
     staged.script.write_text(_SCRIPT, encoding="utf-8")

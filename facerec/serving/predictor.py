@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from facerec.config.load import load_config
 from facerec.data.decode import read_image_file
 from facerec.errors import UsageError
-from facerec.evaluation.embed import embed_pixels
 from facerec.models.device import resolve_device
 from facerec.models.weights import load_backbone
+from facerec.serving.embedder import Embedder, TorchRunner
 from facerec.serving.locate import locate_model
 from facerec.serving.spec import SPEC_FILE, read_spec
 from facerec.serving.weights import weights_sha256
@@ -54,7 +53,8 @@ class Predictor:
         loaded = load_backbone(path, config=config, device=self.device)
         self.config = loaded.config
         self._backbone = loaded.backbone
-        self._deployed = loaded.backbone.deployed()
+        # The network as it was trained, like the evaluation's and the served one: a fused copy rounds differently.
+        self._embedder = Embedder(TorchRunner(loaded.backbone, self.device))
         self.spec = read_spec(path) if (path / SPEC_FILE).is_file() else None
         """What a registered predictor knows beside its weights, thresholds among it; None for a checkpoint."""
 
@@ -77,7 +77,6 @@ class Predictor:
         """Hash that names the model: of its weights as a predictor holds them."""
         return weights_sha256(self._backbone)
 
-    @torch.inference_mode()
     def embed(self, *image_paths: str | Path) -> NDArray[np.float32]:
         """Embeddings of image files, normalised to length 1.
 
@@ -92,10 +91,7 @@ class Predictor:
         """
         hw = self.config.image_hw
         pixels_BHWC = np.stack([read_image_file(path, image_hw=hw) for path in image_paths])
-        embeddings = embed_pixels(self._deployed, pixels_BHWC, device=self.device, flip=self.config.eval.flip)
-        summed = embeddings.original if embeddings.flipped is None else embeddings.original + embeddings.flipped
-        normalised: NDArray[np.float32] = summed / np.linalg.norm(summed, axis=1, keepdims=True)
-        return normalised
+        return self._embedder.embed(pixels_BHWC, flip=self.config.eval.flip).astype(np.float32)
 
     def threshold(self, far: float = 1e-3) -> float | None:
         """Similarity from which on two pictures show the same person, at a false accept rate; None where not known."""

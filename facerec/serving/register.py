@@ -18,10 +18,10 @@ from facerec.evaluation.result import PairResult
 from facerec.models.device import resolve_device
 from facerec.models.weights import LoadedBackbone, load_backbone
 from facerec.serving import versions
-from facerec.serving.appraise import appraise, verify
+from facerec.serving.appraise import Appraisal, appraise, verify
 from facerec.serving.card import write_card
 from facerec.serving.example import example_picture
-from facerec.serving.gallery import load_gallery
+from facerec.serving.gallery import gallery_files, load_gallery
 from facerec.serving.gate import SetComparison, compare_results
 from facerec.serving.locate import locate_model
 from facerec.serving.package import stage
@@ -77,6 +77,7 @@ def register(
     data_license: str | None = None,
     force: bool = False,
     device: str = "auto",
+    appraisal: Appraisal | None = None,
 ) -> Registration:
     """Register a model, and give it the alias unless it is worse than the version that has it.
 
@@ -91,23 +92,26 @@ def register(
         data_license: Licence of the training data, for the model card.
         force: Give the alias in any case.
         device: Where to verify.
+        appraisal: What is known of this very model already, in place of verifying it on ``bins`` again.
 
     Raises:
-        UsageError: the name cannot be one, or the gallery belongs to another model.
+        UsageError: the name or the alias cannot be one, or the gallery belongs to another model.
         FacerecError: as loading, verifying and packing say.
         TrackingError: the registry does not answer, or refuses.
     """
     versions.check_name(name)
+    if alias is not None:
+        versions.check_alias(alias)
     loaded, source_run = _load(model, config_path=config_path, device=device)
-    if gallery is not None:
-        load_gallery(Path(gallery)).check_model(weights_sha256(loaded.backbone), flip=loaded.config.eval.flip)
-    appraisal = appraise(loaded, bins=bins, runtime=runtime)
+    files = _gallery_of(loaded, Path(gallery)) if gallery is not None else ()
+    if appraisal is None or appraisal.weights_sha256 != weights_sha256(loaded.backbone):
+        appraisal = appraise(loaded, bins=bins, runtime=runtime)
     pair_sets, results, spec = appraisal.pair_sets, appraisal.results, appraisal.spec
     with versions.registry() as client:
         present = versions.version_with(client, name, alias)
         decision = _decide(results, pair_sets, name=name, alias=alias, present=present, force=force, device=device)
         card = write_card(name, spec=spec, facts=appraisal.facts, data_license=data_license)
-        version = _log(client, name, loaded, spec=spec, card=card, gallery=gallery, run_id=source_run)
+        version = _log(client, name, loaded, spec=spec, card=card, gallery=files, run_id=source_run)
         registration = Registration(
             name=name,
             version=version,
@@ -122,6 +126,13 @@ def register(
     return registration
 
 
+def _gallery_of(loaded: LoadedBackbone, path: Path) -> tuple[Path, ...]:
+    """The files of a gallery that this very model has made."""
+    gallery = load_gallery(path)
+    gallery.check_model(weights_sha256(loaded.backbone), flip=loaded.config.eval.flip)
+    return gallery_files(path, people=len(gallery.facts.names))
+
+
 def _log(
     client: MlflowClient,
     name: str,
@@ -129,12 +140,12 @@ def _log(
     *,
     spec: PredictorSpec,
     card: str,
-    gallery: str | None,
+    gallery: Sequence[Path],
     run_id: str | None,
 ) -> int:
     """Pack the model and make it a version; returns its number."""
     with tempfile.TemporaryDirectory() as folder:
-        staged = stage(loaded, spec, Path(folder), card=card, gallery=Path(gallery) if gallery else None)
+        staged = stage(loaded, spec, Path(folder), card=card, gallery=gallery)
         example = base64.b64encode(example_picture(spec.image_hw)).decode("ascii")
         return versions.log_version(client, name, staged=staged, runtime=spec.runtime, example=example, run_id=run_id)
 

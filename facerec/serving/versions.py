@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = [
+    "check_alias",
     "check_name",
     "describe_version",
     "known_run",
@@ -32,6 +33,9 @@ _MAX_TAG = 4900
 """MLflow takes 5,000 bytes."""
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,199}")
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_TAKEN_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
+"""What MLflow keeps for itself."""
 
 
 def check_name(name: str) -> None:
@@ -42,6 +46,18 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot be a name in the registry; use letters, digits, dots, dashes, underscores")
+
+
+def check_alias(alias: str) -> None:
+    """Refuse aliases that the registry would not take: asked for one, it answers as if nothing had it.
+
+    Raises:
+        UsageError: the alias has other characters than letters, digits, dashes and underscores, or is reserved.
+    """
+    if not _ALIAS.fullmatch(alias):
+        raise UsageError(f"'{alias}' cannot be an alias; use letters, digits, dashes and underscores")
+    if _TAKEN_ALIAS.fullmatch(alias):
+        raise UsageError(f"the alias '{alias}' is reserved by the registry; choose another, such as champion")
 
 
 @contextmanager

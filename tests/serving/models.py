@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 
 from facerec.config.load import config_from_dict
-from facerec.config.schema import ModelConfig
 from facerec.fsio import write_manifest
 from facerec.models.build import build_backbone
 from facerec.serving.weights import weights_as_bytes
@@ -35,29 +34,33 @@ SIDE = 32
 
 
 def write_checkpoint(
-    folder: Path, *, seed: int = 0, bins: list[str] | None = None, root: Path | None = None, noise: float = 0.0
+    folder: Path,
+    *,
+    seed: int = 0,
+    bins: list[str] | None = None,
+    root: Path | None = None,
+    noise: float = 0.0,
+    backbone: str = "iresnet_mini",
 ) -> Path:
-    """A checkpoint folder of an ``iresnet_mini`` with random weights, which tell drawn pictures apart well enough.
+    """A checkpoint folder of a small model with random weights, which tell drawn pictures apart well enough.
 
     ``noise`` spoils the weights of the last layer, and with it the model.
     """
     plain = {
-        "model": {"backbone": "iresnet_mini", "embedding_size": 32},
+        "model": {"backbone": backbone, "embedding_size": 32},
         "data": {"img_size": SIDE, **({"root": str(root)} if root else {})},
         "eval": {"test_batch_size": 16, **({"bin_file": bins} if bins else {})},
     }
     config = config_from_dict(plain)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = build_backbone(
-            ModelConfig(backbone="iresnet_mini", embedding_size=32), image_hw=config.image_hw
-        ).eval()
+        network = build_backbone(config.model, image_hw=config.image_hw).eval()
         if noise:
             with torch.no_grad():
-                for parameter in backbone.parameters():
+                for parameter in network.parameters():
                     parameter.add_(noise * torch.randn_like(parameter))
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(weights_as_bytes(backbone))
+    (folder / "model.safetensors").write_bytes(weights_as_bytes(network))
     (folder / "state.json").write_text(json.dumps({"config": plain, "num_classes": 8}))
     write_manifest(folder, format=1)
     return folder

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from facerec.data.pairs import PairSet
 from facerec.errors import ModelError, UsageError
+from facerec.evaluation.result import PairResult
 from facerec.models.weights import LoadedBackbone, load_backbone
 from facerec.serving import export as export_module
+from facerec.serving import exporting
 from facerec.serving.embedder import Embedder, OnnxBackbone, TorchRunner
 from facerec.serving.export import TOLERANCE, export_model, open_exported
 from facerec.serving.exporting import export
@@ -72,8 +77,29 @@ def test_a_file_that_differs_is_refused(
     loaded: LoadedBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
+    path = tmp_path / "model.pt2"
     with pytest.raises(ModelError, match="differs from the model"):
-        export_model(loaded.backbone, tmp_path / "model.pt2", format="torch-export")
+        export_model(loaded.backbone, path, format="torch-export")
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("an earlier export")
+    with pytest.raises(ModelError, match="nothing was written"):
+        export_model(loaded.backbone, path, format="torch-export")
+    assert path.read_text() == "an earlier export"
+
+
+def test_a_file_of_another_accuracy_is_not_left(
+    checkpoint: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = exporting._verify
+
+    def verify_wrongly(backbone: Any, pair_set: PairSet, loaded: LoadedBackbone) -> PairResult:
+        result = verify(backbone, pair_set, loaded)
+        return result if backbone is loaded.backbone else dataclasses.replace(result, accuracy=0.5)
+
+    monkeypatch.setattr(exporting, "_verify", verify_wrongly)
+    with pytest.raises(ModelError, match=r"has the accuracy 0\.500000 on people"):
+        export(str(checkpoint), tmp_path / "model.pt2", format="torch-export", bins=[str(pairs)])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "static"])

@@ -16,10 +16,12 @@ from facerec.config.load import dump_yaml
 from facerec.config.schema import Config
 from facerec.errors import CheckpointError, DeviceError, ImageError, MissingPathError
 from facerec.evaluation.embed import embed_images
+from facerec.metrics.similarity import normalise
 from facerec.models.weights import load_backbone
 from facerec.serving.predictor import Predictor
 from facerec.training.loop import train
 from tests.packs import draw, encode_png
+from tests.serving.models import write_checkpoint
 from tests.training.conftest import RecordingTracker, make_config, pack_folder
 
 __all__ = ["make_config", "pack_folder"]
@@ -79,6 +81,23 @@ def test_the_embeddings_are_those_of_verification(predictor: Predictor, run_fold
     assert similarity == pytest.approx(float(expected[0] @ expected[2]), abs=1e-6)
     unflipped = raw.original / np.linalg.norm(raw.original, axis=1, keepdims=True)
     assert np.abs(embeddings - unflipped).max() > 1e-4
+
+
+def test_the_network_is_the_one_that_evaluation_measures(tmp_path: Path, faces: list[Path]) -> None:
+    """A copy with folded normalisations rounds differently, which evaluation and the served model never see."""
+    checkpoint = write_checkpoint(tmp_path / "step-00000001", backbone="fastcontextface_v2")
+    predictor = Predictor(checkpoint_path=checkpoint, use_cpu=True)
+    device = torch.device("cpu")
+    loaded = load_backbone(checkpoint, device=device)
+    images = [face.read_bytes() for face in faces]
+
+    def embed(network: torch.nn.Module) -> np.ndarray:
+        raw = embed_images(network, images, image_hw=(32, 32), device=device, batch_size=2 * len(images))
+        assert raw.flipped is not None
+        return normalise(raw.original.astype(np.float64) + raw.flipped).astype(np.float32)
+
+    np.testing.assert_array_equal(predictor.embed(*faces), embed(loaded.backbone))
+    assert np.abs(predictor.embed(*faces) - embed(loaded.backbone.deployed())).max() > 0.0
 
 
 def test_a_given_configuration_decides_about_the_mirror_image(

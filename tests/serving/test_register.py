@@ -77,6 +77,16 @@ def test_the_gate_lets_an_equal_model_through_and_holds_a_worse_one_back(store: 
     assert (forced.decision.gate, forced.alias) == ("forced", "champion")
 
 
+@pytest.mark.parametrize(
+    ("alias", "sentence"), [("best one", "cannot be an alias"), ("v3", "is reserved"), ("Latest", "is reserved")]
+)
+def test_an_alias_that_no_version_could_have_is_refused(store: Registered, alias: str, sentence: str) -> None:
+    before = show_model("faces")
+    with pytest.raises(UsageError, match=sentence):
+        register(str(store.checkpoint), name="faces", alias=alias, device="cpu")
+    assert show_model("faces") == before
+
+
 def test_without_pairs_nothing_can_be_compared(store: Registered, tmp_path: Path) -> None:
     bare = write_checkpoint(tmp_path / "bare")
     first = register(str(bare), name="bare", device="cpu")
