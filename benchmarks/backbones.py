@@ -179,7 +179,7 @@ def table(results: dict[tuple[int, str], dict[str, Any]], arguments: argparse.Na
         size = measure(build(name), image_hw=_IMAGE_HW)
         lines.append(
             f"| `{name}` | {size.params / 1e6:.2f} M | {size.macs / 1e6:.0f} M | {statistics.mean(accuracies):.4f} | "
-            f"{spread:.4f} | {statistics.mean(metrics['train/loss'] for metrics in mine):.3f} | "
+            f"{spread:.4f} | {statistics.mean(metrics['train/epoch_loss'] for metrics in mine):.3f} | "
             f"{latencies[name] / latencies[names[0]]:.2f} |"
         )
     return "\n".join(lines)

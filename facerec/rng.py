@@ -60,7 +60,7 @@ def seed_everything(seed: int) -> None:
 
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still read the global generator
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % 2**64)
 
 
 def capture_rng() -> dict[str, Any]:

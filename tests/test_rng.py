@@ -119,5 +119,7 @@ def test_the_same_seed_gives_the_same_draws_everywhere() -> None:
         assert _draw_everywhere() == first
         seed_everything(2**40 + 4)
         assert not set(first) & set(_draw_everywhere())
+        for seed in (2**63, 2**64 - 1, 2**64 + 1):
+            seed_everything(seed)
     finally:
         restore_rng(before)

@@ -97,7 +97,7 @@ def train(
     if nproc > 1:
         arguments = ["train", "--config", config_path or "", "--device", device, f"--resume={resume}"]
         arguments += ["--register-as", register_as]
-        _start_processes(arguments, overrides, processes=nproc)
+        _start_processes(arguments, overrides, processes=nproc, device=config.device)
     elif dry_run:
         from facerec.training.dry_run import describe_plan
 
@@ -139,9 +139,12 @@ def _train(config: Config, *, register_as: str) -> None:
             click.get_current_context().exit(1 if registration.decision.gate == "failed" else 0)
 
 
-def _start_processes(arguments: list[str], overrides: tuple[str, ...], *, processes: int) -> None:
+def _start_processes(arguments: list[str], overrides: tuple[str, ...], *, processes: int, device: str) -> None:
+    from facerec.training.distributed import World
     from facerec.training.launch import launch
 
+    # Where the last process finds a device, all do; where it does not, one sentence is enough.
+    World(size=processes, local_rank=processes - 1).device(device)
     for text in overrides:
         arguments += ["--set", text]
     click.get_current_context().exit(launch(arguments, processes=processes))

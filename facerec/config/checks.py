@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from facerec.config.data_checks import check_data
+from facerec.config.monitor import TRAINING_LOSS, is_training_loss, natural_mode
 from facerec.config.schema import BACKBONE_OPTIONS, Config, head_option_names, head_options
 from facerec.registry import BACKBONES, HEADS, Registry
 
@@ -81,12 +82,20 @@ def _check_training(config: Config) -> Iterator[Problem]:
         )
     if training.min_lr > training.lr:
         yield "training.min_lr", f"{training.min_lr:g} is above training.lr ({training.lr:g})"
-    if training.monitor == "train/loss" and training.mode == "max":
-        yield "training.mode", "'max' would keep the checkpoint with the largest train/loss; set mode: min"
-    if training.early_stop and not config.bin_files and training.monitor != "train/loss":
+    natural = natural_mode(training.monitor)
+    if training.mode and natural and training.mode != natural:
+        extreme = "largest" if training.mode == "max" else "smallest"
+        yield (
+            "training.mode",
+            f"'{training.mode}' would keep the checkpoint with the {extreme} {training.monitor}; "
+            f"set mode: {natural}, or remove the key",
+        )
+    if training.grad_clip_part == "backbone" and not training.grad_clip_norm:
+        yield "training.grad_clip_part", "has no effect with training.grad_clip_norm 0; remove it"
+    if training.early_stop and not config.bin_files and not is_training_loss(training.monitor):
         yield (
             "training.early_stop",
-            "needs something to watch: set eval.bin_file, or training.monitor: train/loss with mode: min",
+            f"needs something to watch: set eval.bin_file, or training.monitor: {TRAINING_LOSS}",
         )
 
 

@@ -29,7 +29,7 @@ def _check_sampler(config: Config) -> Iterator[tuple[str, str]]:
         if sampler.images is not None:
             yield "data.sampler.images", "has no effect with data.sampler.type 'shuffle'; remove it"
         return
-    images = sampler.images or 4
+    images = sampler.images_per_identity
     if data.batch_size % images:
         yield (
             "data.sampler.images",

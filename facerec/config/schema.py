@@ -32,6 +32,8 @@ __all__ = [
     "SamplerConfig",
     "ShiftConfig",
     "TrainingConfig",
+    "head_option_names",
+    "head_options",
 ]
 
 Probability = Annotated[float, Ge(0.0), Le(1.0)]
@@ -241,6 +243,11 @@ class SamplerConfig:
     images: Annotated[int, Ge(2)] | None = None
     """balanced only: pictures of an identity in a batch, a divisor of `batch_size`; null takes 4."""
 
+    @property
+    def images_per_identity(self) -> int:
+        """``images``, or the field's usual number (Hermans et al. 2017, arXiv:1703.07737, section 3)."""
+        return 4 if self.images is None else self.images
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -285,7 +292,7 @@ class TrainingConfig:
     momentum: Annotated[float, Ge(0.0), Lt(1.0)] = 0.9
     """SGD only: momentum."""
     nesterov: bool = True
-    """SGD only: Nesterov's form of the momentum."""
+    """SGD only: Nesterov's form of the momentum; the published recipes have the plain form, false."""
     weight_decay: NonNegativeFloat = 5e-4
     """Weight decay on all weights, head included, but for those that `no_decay` names."""
     no_decay: tuple[Literal["norm", "bias", "vector"], ...] = ()
@@ -323,7 +330,9 @@ class TrainingConfig:
     sync_bn: bool = False
     """Batch normalisation over the batch of all processes, instead of each process's own."""
     grad_clip_norm: NonNegativeFloat = 5.0
-    """Largest norm of the gradient over all weights; 0 does not clip."""
+    """Largest norm of the gradient over the weights that `grad_clip_part` names; 0 does not clip."""
+    grad_clip_part: Literal["all", "backbone"] = "all"
+    """Clip the gradient of backbone and head as one, or that of the backbone alone, as arcface_torch does."""
     resume: bool | str = False
     """Go on with the latest run under `checkpoint.save_dir`, or with the run or checkpoint folder named here."""
     early_stop: bool = False
@@ -332,8 +341,8 @@ class TrainingConfig:
     """Evaluations without an improvement before an early stop."""
     monitor: str = "accuracy"
     """Metric that decides which checkpoint is best; a name from an evaluation, or `train/loss`."""
-    mode: Literal["max", "min"] = "max"
-    """Whether a larger or a smaller `monitor` is better."""
+    mode: Literal["max", "min"] | None = None
+    """Whether a larger or a smaller `monitor` is better; null takes what its name says, which no value may deny."""
     min_delta: NonNegativeFloat = 0.0
     """Smallest change of `monitor` that counts as an improvement."""
     data_parallel: bool = False

@@ -24,7 +24,7 @@ from facerec.data.workers import (
     stay_until_trainer_ends,
     worker_deaths_explained,
 )
-from facerec.errors import ConfigError, FacerecError
+from facerec.errors import FacerecError
 
 __all__ = ["Batch", "TrainLoader", "build_train_loader", "open_pack"]
 
@@ -45,7 +45,6 @@ class TrainLoader:
         dataset: FaceDataset,
         sampler: BatchSampler,
         num_workers: int,
-        pin_memory: bool,
         device: torch.device | None = None,
         multiprocessing_context: str | None = None,
     ) -> None:
@@ -63,7 +62,7 @@ class TrainLoader:
             ErrorsAsValues(dataset),
             self._aim,
             num_workers=num_workers,
-            pin_memory=pin_memory,
+            pin_memory=self._device.type == "cuda",
             context=multiprocessing_context or start_method(),
         )
 
@@ -85,6 +84,11 @@ class TrainLoader:
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return self._sampler.steps_per_epoch
+
+    @property
+    def most_unseen_images(self) -> int:
+        """Pictures that an epoch may leave out: those of an incomplete last batch, or any where the order repeats."""
+        return self._sampler.most_unseen_images
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch``, counted from 0, from ``start_step`` on; fetching begins with this call.
@@ -151,30 +155,22 @@ def build_train_loader(
     pack: ImagePack | None = None,
     rank: int = 0,
     world_size: int = 1,
-    pin_memory: bool = False,
     device: torch.device | None = None,
     multiprocessing_context: str | None = None,
 ) -> TrainLoader:
     """Build the loader of one rank.
 
     ``pack`` is an open pack to use instead of ``data.root``. ``device`` is where batches are wanted: to CUDA they go
-    through page-locked memory, and are copied while the device computes. ``pin_memory`` alone puts them into such
-    memory for a copy of the caller's own; it has no effect where there is no CUDA. ``multiprocessing_context`` is
-    ``fork``, ``spawn`` or ``forkserver``; null chooses, see `workers.start_method`.
+    through page-locked memory, and are copied while the device computes. ``multiprocessing_context`` is ``fork``,
+    ``spawn`` or ``forkserver``; null chooses, see `workers.start_method`.
 
     Raises:
-        ConfigError: ``data.root`` is not set, the pack has fewer images or identities than one batch,
-            ``head.num_classes`` differs from the pack's, or ``data.reader: mxnet`` cannot be imported.
+        ConfigError: ``data.root`` is not set, the pack has fewer images or identities than one batch, or
+            ``data.reader: mxnet`` cannot be imported.
         MissingPathError: ``data.root`` does not exist.
         DataError: the pack is damaged.
     """
     pack = open_pack(config) if pack is None else pack
-    expected = config.head.num_classes
-    if expected is not None and expected != pack.num_classes:
-        raise ConfigError(
-            f"head.num_classes is {expected}, but the training set has {pack.num_classes} identities; "
-            "remove the key, or name the data set that it belongs to"
-        )
     dataset = FaceDataset(
         pack,
         image_hw=config.image_hw,
@@ -190,7 +186,6 @@ def build_train_loader(
         dataset=dataset,
         sampler=sampler,
         num_workers=config.data.num_workers,
-        pin_memory=pin_memory or (device is not None and device.type == "cuda"),
         device=device,
         multiprocessing_context=multiprocessing_context,
     )

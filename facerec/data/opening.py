@@ -11,9 +11,6 @@ from facerec.errors import ConfigError
 
 __all__ = ["build_order", "open_pack"]
 
-_IMAGES_PER_IDENTITY = 4
-"""Of a balanced batch; the field's usual number (Hermans et al. 2017, arXiv:1703.07737, section 3)."""
-
 
 def open_pack(config: Config) -> ImagePack:
     """Open the pack of ``data.root``, or all of them as one, with the reader of ``data.reader``.
@@ -47,7 +44,7 @@ def build_order(config: Config, pack: ImagePack) -> Order:
     """
     data, seed = config.data, config.seed
     if data.sampler.type == "balanced":
-        images = data.sampler.images or _IMAGES_PER_IDENTITY
+        images = data.sampler.images_per_identity
         return BalancedOrder(groups=pack.groups(), images_per_identity=images, seed=seed)
     if data.weights is not None and isinstance(pack, JoinedPacks):
         return WeightedOrder(sizes=pack.sizes, weights=data.weights, seed=seed, shuffle_block=data.shuffle_block)

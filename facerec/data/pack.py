@@ -13,11 +13,13 @@ from facerec.data.orders import Groups, group_by
 from facerec.data.pack_layout import (
     EXACT_FLOAT,
     Property,
+    are_classes,
     find_layout,
     find_rec,
     owners_of_images,
     read_property,
 )
+from facerec.data.record_batch import HEAD_WORDS, first_labels
 from facerec.data.record_parts import FIRST, LENGTH_MASK
 from facerec.data.record_writer import LENGTH_BITS, MAGIC
 from facerec.data.recordio import ImageRecord, RecordReader
@@ -116,8 +118,7 @@ class FacePack:
         broken: dict[int, RecordError] | None = None if faults is None else {}
         batch = self.reader.read_batch(keys, faults=broken)
         labels = batch.labels
-        with np.errstate(invalid="ignore"):
-            is_class = (labels >= 0) & (labels < self.num_classes) & (labels == np.floor(labels))
+        is_class = are_classes(labels, num_classes=self.num_classes)
         found: dict[int, DataError] = dict(broken or {})
         for row in np.flatnonzero(~is_class).tolist():
             found.setdefault(row, self._no_class(float(labels[row]), int(keys[row])))
@@ -137,8 +138,7 @@ class FacePack:
             DataError: the label is no whole number in [0, num_classes).
         """
         label = record.label
-        # Written so that NaN fails too.
-        if not (0 <= label < self.num_classes and label == int(label)):
+        if not are_classes(np.array(label), num_classes=self.num_classes):
             raise self._no_class(label, key)
         return int(label)
 
@@ -200,14 +200,11 @@ class FacePack:
         is_plain = np.zeros(len(offsets), dtype=bool)
         for begin in range(0, len(offsets), _CHUNK):
             chunk = slice(begin, begin + _CHUNK)
-            # Magic, flag and length; then of the payload: number of labels, label, two words for each of two ids, and
-            # the first of several labels.
-            words = self.reader.first_words(offsets[chunk], 9)
-            values = np.where(words[:, 2] == 0, words[:, 3], words[:, 8]).view(np.float32)
+            words = self.reader.first_words(offsets[chunk], HEAD_WORDS)
+            values = first_labels(words)
             needed = 24 + 4 * words[:, 2].astype(np.int64)
             plain = (words[:, 0] == MAGIC) & (words[:, 1] >= needed) & (words[:, 1] <= LENGTH_MASK)
-            with np.errstate(invalid="ignore"):
-                plain &= (values >= 0) & (values < self.num_classes) & (values == np.floor(values))
+            plain &= are_classes(values, num_classes=self.num_classes)
             labels[chunk][plain] = values[plain]
             is_plain[chunk] = plain
         return labels, is_plain

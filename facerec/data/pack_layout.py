@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from facerec.data.recordio import RecordReader
 from facerec.errors import DataError, MissingPathError, RecordError
 
-__all__ = ["EXACT_FLOAT", "Layout", "Property", "find_layout", "find_rec", "owners_of_images", "read_property"]
+__all__ = [
+    "EXACT_FLOAT",
+    "Layout",
+    "Property",
+    "are_classes",
+    "find_layout",
+    "find_rec",
+    "owners_of_images",
+    "read_property",
+]
 
 EXACT_FLOAT = 1 << 24
 """Labels are float32: larger counts are not exact."""
@@ -105,6 +114,17 @@ def find_layout(reader: RecordReader) -> Layout:
     if is_exact:
         _check_header(reader, told_end, told_total, stop)
     return Layout("header", 1, stop, len(reader) - stop)
+
+
+def are_classes(labels: NDArray[np.floating[Any]], *, num_classes: int | None) -> NDArray[np.bool_]:
+    """Which labels are whole numbers in [0, num_classes), or from 0 on where that is not known; NaN is none.
+
+    Shape: any; the result has the same.
+    """
+    with np.errstate(invalid="ignore"):
+        return (
+            (labels >= 0) & (labels < (np.inf if num_classes is None else num_classes)) & (labels == np.floor(labels))
+        )
 
 
 def owners_of_images(reader: RecordReader, *, images: slice) -> NDArray[np.int64]:

@@ -12,9 +12,9 @@ from facerec.data.image_record import ImageRecord
 from facerec.data.record_parts import HEADER_BYTES, LENGTH_MASK
 from facerec.data.record_writer import MAGIC
 
-__all__ = ["ImageBatch", "PlainHeads", "plain_heads"]
+__all__ = ["HEAD_WORDS", "ImageBatch", "PlainHeads", "first_labels", "plain_heads"]
 
-_NUM_WORDS = 9
+HEAD_WORDS = 9
 """Magic, flag and length; number of labels, label, two words for each of two ids; the first of several labels."""
 
 
@@ -66,6 +66,14 @@ class ImageBatch(NamedTuple):
         self.record_ids[row] = (record.record_id, record.record_id2)
 
 
+def first_labels(head: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """The class of each record: the label in the header, or the first of those behind it.
+
+    Shape: ``head`` (B, `HEAD_WORDS`), the first words of the records; result (B,).
+    """
+    return np.where(head[:, 2] == 0, head[:, 3], head[:, 8]).view(np.float32)
+
+
 def plain_heads(
     words: NDArray[np.uint32], offsets: NDArray[np.int64], following: NDArray[np.int64], *, is_known: NDArray[np.bool_]
 ) -> PlainHeads:
@@ -77,11 +85,11 @@ def plain_heads(
     starts = offsets >> 2
     # The last word of the record: behind its end it must be zero.
     tails = (following >> 2) - 1
-    inside = is_known & ((offsets | following) & 3 == 0) & (tails < len(words)) & (starts + _NUM_WORDS <= tails + 1)
+    inside = is_known & ((offsets | following) & 3 == 0) & (tails < len(words)) & (starts + HEAD_WORDS <= tails + 1)
     starts = np.where(inside, starts, 0)
-    if len(words) < _NUM_WORDS:
+    if len(words) < HEAD_WORDS:
         return PlainHeads.none(len(offsets))
-    head = words[starts[:, None] + np.arange(_NUM_WORDS)]
+    head = words[starts[:, None] + np.arange(HEAD_WORDS)]
     length = head[:, 1].astype(np.int64)
     flags = head[:, 2].astype(np.int64)
     stops = offsets + HEADER_BYTES + length
@@ -90,6 +98,6 @@ def plain_heads(
     rest = np.where(used_bits > 0, words[np.where(inside, tails, 0)] >> used_bits, np.uint32(0))
     is_plain = inside & (head[:, 0] == MAGIC) & (length <= LENGTH_MASK) & (rest == 0)
     is_plain &= (begins <= stops) & (stops <= following) & (following - 4 < stops)
-    labels = np.where(flags == 0, head[:, 3], head[:, 8]).view(np.float32)
+    labels = first_labels(head)
     record_ids = np.ascontiguousarray(head[:, 4:8]).view(np.uint64)
     return PlainHeads(is_plain, begins, stops, flags, labels, record_ids)

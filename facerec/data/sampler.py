@@ -62,6 +62,12 @@ class BatchSampler:
         """Batches in an epoch, the same on every rank."""
         return self.order.num_images // (self.batch_size * self.world_size)
 
+    @property
+    def most_unseen_images(self) -> int:
+        """Pictures that an epoch may leave out."""
+        used = self.steps_per_epoch * self.batch_size * self.world_size
+        return self.order.num_images - (0 if self.order.repeats else used)
+
     def requests(self, epoch: int, *, start_step: int = 0) -> Iterator[BatchRequest]:
         """Yield the batches of ``epoch`` from ``start_step`` on.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from facerec.config.monitor import EPOCH_LOSS, TRAINING_LOSS, is_training_loss
 from facerec.errors import ConfigError, near_match
 from facerec.metrics.roc import far_label
 
@@ -25,7 +26,6 @@ FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4)
 MEAN = "mean"
 """Takes the place of the set's name in the means over several sets."""
 
-_LOSS = "train/loss"
 _PREFIX = re.compile(r"^(?:val|eval|test)[_/]")
 _ALIASES = {"acc": "accuracy", "acc_std": "accuracy_std"}
 
@@ -67,17 +67,18 @@ def resolve_monitor(name: str, set_names: Sequence[str]) -> str:
     """The full name of the metric that ``training.monitor`` means.
 
     ``accuracy``, ``acc``, ``val_acc``, ``val/accuracy``, ``auc``, ``tar_at_far_1e-3`` and the like mean the metric of
-    the only set, or the mean over several; ``train/loss`` and full names mean themselves.
+    the only set, or the mean over several; ``train/loss`` means the
+    mean over an epoch, ``train/epoch_loss``; full names mean themselves.
 
     Raises:
         ConfigError: no evaluation logs such a metric, or there is no evaluation.
     """
-    if name == _LOSS:
-        return name
+    if is_training_loss(name):
+        return EPOCH_LOSS
     if not set_names:
         raise ConfigError(
             f"training.monitor: '{name}' comes from an evaluation, but there is no pair set; set eval.bin_file, "
-            f"or monitor {_LOSS} with mode: min"
+            f"or monitor {TRAINING_LOSS}"
         )
     keys = [metric_key(set_name, metric) for set_name in set_names for metric in METRICS]
     if len(set_names) > 1:
@@ -89,8 +90,8 @@ def resolve_monitor(name: str, set_names: Sequence[str]) -> str:
     key = metric_key(MEAN if len(set_names) > 1 else set_names[0], short)
     if "/" not in short and key in keys:
         return key
-    hint = near_match(name, [*keys, _LOSS]) if "/" in name else near_match(short, METRICS)
-    known = ", ".join([_LOSS, *METRICS])
+    hint = near_match(name, [*keys, TRAINING_LOSS]) if "/" in name else near_match(short, METRICS)
+    known = ", ".join([TRAINING_LOSS, *METRICS])
     raise ConfigError(
         f"training.monitor: no evaluation logs '{name}'{hint}; known: {known}, or eval/<set>/<metric> with <set> one "
         f"of {', '.join(set_names)}"

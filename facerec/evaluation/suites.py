@@ -23,6 +23,7 @@ __all__ = [
     "PairResult",
     "SetProgress",
     "embed_pair_sets",
+    "evaluate_configured",
     "evaluate_pair_set",
     "evaluate_suite",
     "find_pair_sets",
@@ -167,8 +168,11 @@ def embed_pair_sets(
     batch_size: int,
     flip: bool = True,
     progress: SetProgress | None = None,
+    embed: Callable[..., Embeddings] = embed_images,
 ) -> list[EmbeddedPairs]:
     """Embed every different image of all sets once: pairs share images, and so do sets.
+
+    ``embed`` takes what `embed_images` takes; several processes share the images by it.
 
     Raises:
         ImageError, ModelError: as `embed_images`; the message names set and image.
@@ -186,7 +190,7 @@ def embed_pair_sets(
         if progress is not None:
             progress(pair_sets[int(set_of_slot[done - 1])].name, done, total)
 
-    embeddings = embed_images(
+    embeddings = embed(
         backbone,
         [images[index] for index in first_seen],
         image_hw=image_hw,

@@ -94,7 +94,10 @@ def build_model(config: Config, *, num_classes: int | None = None) -> FaceModel:
 
 def _num_classes(configured: int | None, given: int | None) -> int:
     if configured is not None and given is not None and configured != given:
-        raise ConfigError(f"head.num_classes: is {configured}, but the data has {given} identities; remove the key")
+        raise ConfigError(
+            f"head.num_classes: is {configured}, but the training set has {given} identities; remove the key, or name "
+            "the data set that it belongs to"
+        )
     classes = configured if given is None else given
     if classes is None:
         raise ConfigError("head.num_classes: is not set and no data tells it; set it, or give data.root")

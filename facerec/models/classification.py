@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +17,16 @@ from facerec.models.heads.base import CosineHead
 from facerec.models.heads.cosine import check_labels
 from facerec.models.precision import full_precision, full_precision_dtype
 from facerec.models.sampling import sample_classes
-from facerec.models.spread import ALONE, joint_batch
+from facerec.models.spread import ALONE, Spread, joint_batch
 
-__all__ = ["ClassificationLoss", "LossOutput", "LossSettings", "build_classification_loss"]
+__all__ = [
+    "ClassificationLoss",
+    "LossOutput",
+    "LossSettings",
+    "build_classification_loss",
+    "chosen_classes",
+    "row_losses",
+]
 
 
 class LossOutput(NamedTuple):
@@ -94,20 +102,16 @@ class ClassificationLoss(nn.Module):
             norms_B = embeddings_BD.norm(dim=1)
             weight, columns_B = chosen_classes(head, labels_B, settings=settings, step=step, training=self.training)
             spread = joint_batch() if self.training else ALONE
-            if settings.fused:
-                rows = fused_rows(
-                    head,
-                    weight,
-                    embeddings_BD,
-                    columns_B,
-                    norms_B=norms_B,
-                    spread=spread,
-                    chunk_mib=settings.chunk_mib,
-                )
-            else:
-                rows = _plain_rows(
-                    head.logits_over(weight, embeddings_BD, columns_B, norms_B=norms_B, spread=spread), columns_B
-                )
+            rows = row_losses(
+                head,
+                weight,
+                embeddings_BD,
+                columns_B,
+                norms_B=norms_B,
+                spread=spread,
+                settings=settings,
+                cross_entropy=_cross_entropy,
+            )
             return LossOutput(loss=_mean_loss(head, rows, norms_B), is_correct_B=rows.is_correct_B)
 
     def extra_repr(self) -> str:
@@ -143,7 +147,26 @@ def chosen_classes(
     return head.weight.index_select(0, sample.rows_S), sample.columns_B
 
 
-def _plain_rows(logits_BC: Tensor, labels_B: Tensor) -> RowLosses:
+def row_losses(
+    head: CosineHead,
+    weight: Tensor,
+    embeddings_BD: Tensor,
+    columns_B: Tensor,
+    *,
+    norms_B: Tensor,
+    spread: Spread,
+    settings: LossSettings,
+    cross_entropy: Callable[[Tensor, Tensor], RowLosses],
+) -> RowLosses:
+    """The loss of each embedding over the classes of ``weight``, fused or by all logits and their ``cross_entropy``."""
+    if settings.fused:
+        chunk_mib = settings.chunk_mib
+        return fused_rows(head, weight, embeddings_BD, columns_B, norms_B=norms_B, spread=spread, chunk_mib=chunk_mib)
+    logits_BC = head.logits_over(weight, embeddings_BD, columns_B, norms_B=norms_B, spread=spread)
+    return cross_entropy(logits_BC, columns_B)
+
+
+def _cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> RowLosses:
     at_label_B = logits_BC.detach().gather(1, labels_B[:, None]).squeeze(1)
     is_correct_B = at_label_B >= logits_BC.detach().amax(dim=1)
     return RowLosses(loss_B=F.cross_entropy(logits_BC, labels_B, reduction="none"), is_correct_B=is_correct_B)

@@ -33,7 +33,9 @@ def counter_bits(counters: tuple[int | Tensor, ...], indices: Tensor) -> Tensor:
     """64 random bits that depend on the counters and the index alone; int64, shape of ``indices`` (int64)."""
     state = torch.zeros((), dtype=torch.int64, device=indices.device)
     for counter in counters:
-        state = _mix((state ^ counter) + _GOLDEN)
+        # A seed may have any size; its low 64 bits count, as a signed number.
+        signed = (counter + 2**63) % 2**64 - 2**63 if isinstance(counter, int) else counter
+        state = _mix((state ^ signed) + _GOLDEN)
     return _mix(_mix((state ^ indices) + _GOLDEN) + _GOLDEN)
 
 

@@ -14,8 +14,8 @@ from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
 from facerec.errors import ConfigError, ModelError
-from facerec.models.classification import LossOutput, LossSettings, chosen_classes
-from facerec.models.fused import RowLosses, fused_rows
+from facerec.models.classification import LossOutput, LossSettings, chosen_classes, row_losses
+from facerec.models.fused import RowLosses
 from facerec.models.heads.base import CosineHead
 from facerec.models.heads.cosine import at_labels, check_labels
 from facerec.models.precision import full_precision, full_precision_dtype
@@ -36,9 +36,8 @@ class ShardedClassificationLoss(nn.Module):
     The gradient of the class centres is complete as it is: leave this module out of DDP. The gradient of the
     embeddings is multiplied by W where ``for_ddp``, because DDP then averages the backbone's gradient over the ranks.
 
-    A checkpoint is to hold the whole head, whatever the number of ranks: `head_state` gathers it and
-    `load_head_state` takes this rank's part of it; `gather_full` and `own_part` do so for a tensor with one row per
-    class, such as the momentum of the weight.
+    A checkpoint is to hold the whole head, whatever the number of ranks: `head_state` gathers it, and `gather_full` and
+    `own_part` put together and take apart a tensor with one row per class, such as the weight or its momentum.
 
     Shape: embeddings (B, D), any floating dtype, the same B on every rank; labels (B,), int64 in [0, C).
 
@@ -88,27 +87,24 @@ class ShardedClassificationLoss(nn.Module):
                 training=self.training,
                 first_class=self.shard.first,
             )
-            rows = self._rows(weight, embeddings_JD, columns_J, norms_J)
+            rows = row_losses(
+                head,
+                weight,
+                embeddings_JD,
+                columns_J,
+                norms_B=norms_J,
+                spread=self._spread,
+                settings=settings,
+                cross_entropy=self._cross_entropy,
+            )
             loss = rows.loss_B.mean()
             if (regulariser := head.regulariser(norms_J)) is not None:
                 loss = loss + _once(regulariser, self.shard.world)
         first = self.shard.rank * labels_B.shape[0]
         return LossOutput(loss=loss, is_correct_B=rows.is_correct_B[first : first + labels_B.shape[0]])
 
-    def _rows(self, weight: Tensor, embeddings_JD: Tensor, columns_J: Tensor, norms_J: Tensor) -> RowLosses:
-        head, spread = self.head, self._spread
-        if self.settings.fused:
-            return fused_rows(
-                head,
-                weight,
-                embeddings_JD,
-                columns_J,
-                norms_B=norms_J,
-                spread=spread,
-                chunk_mib=self.settings.chunk_mib,
-            )
-        logits_JC = head.logits_over(weight, embeddings_JD, columns_J, norms_B=norms_J, spread=spread)
-        loss_J, is_correct_J = _SplitCrossEntropy.apply(logits_JC, columns_J, spread)
+    def _cross_entropy(self, logits_JC: Tensor, columns_J: Tensor) -> RowLosses:
+        loss_J, is_correct_J = _SplitCrossEntropy.apply(logits_JC, columns_J, self._spread)
         return RowLosses(loss_B=loss_J, is_correct_B=is_correct_J)
 
     def gather_full(self, own: Tensor) -> Tensor | None:
@@ -119,37 +115,12 @@ class ShardedClassificationLoss(nn.Module):
         """This rank's rows of a tensor with one row per class; a view."""
         return full[self.shard.first : self.shard.first + self.shard.count]
 
-    def gather_full_weight(self) -> Tensor | None:
-        """The centres of all classes, on the CPU of rank 0; None elsewhere. Call it on every rank."""
-        return self.gather_full(self.head.weight)
-
-    @torch.no_grad()
-    def load_full_weight(self, full: Tensor) -> None:
-        """Take this rank's part of the centres of all classes.
-
-        Raises:
-            ModelError: ``full`` has another number of classes or another shape of centre.
-        """
-        expected = (self.shard.num_classes, *self.head.weight.shape[1:])
-        if tuple(full.shape) != expected:
-            raise ModelError(f"the head's weight is {expected}, not {tuple(full.shape)}; use the same model settings")
-        self.head.weight.copy_(self.own_part(full))
-
     def head_state(self) -> dict[str, Tensor] | None:
         """The state dict of the whole head, as one process would have it; on rank 0, None elsewhere."""
-        weight = self.gather_full_weight()
+        weight = self.gather_full(self.head.weight)
         if weight is None:
             return None
         return {name: weight if name == "weight" else value for name, value in self.head.state_dict().items()}
-
-    def load_head_state(self, state: dict[str, Tensor]) -> None:
-        """Take this rank's part of the state dict of a whole head.
-
-        Raises:
-            ModelError: the weight has another shape.
-        """
-        self.load_full_weight(state["weight"])
-        self.head.load_state_dict(state | {"weight": self.head.weight.detach()})
 
     def _check_batch(self, labels_B: Tensor) -> None:
         """Ask the other ranks about every size that is new here, which it is on all of them at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from facerec.config.schema import Config
 from facerec.errors import ConfigError
+from facerec.models.backbones.base import Backbone
 from facerec.models.build import FaceModel, build_model
 from facerec.models.device import Precision, choose_precision
 from facerec.rng import seed_everything
@@ -21,6 +23,8 @@ from facerec.training.optim import build_optimizer, parameter_groups
 from facerec.training.step import TrainStep
 
 __all__ = ["Parts", "assemble"]
+
+LOGGER = logging.getLogger("facerec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +48,13 @@ class Parts:
         return list(self.model.named_parameters())
 
 
-def assemble(config: Config, *, num_classes: int, world: World) -> Parts:
+def assemble(config: Config, *, num_classes: int, device: torch.device, world: World) -> Parts:
     """Build everything that computes, with weights and random generators as the seed says.
 
     Raises:
-        FacerecError: the device is not there, or settings do not go together.
+        FacerecError: settings do not go together, or ``model.pretrained`` cannot be loaded.
     """
     training = config.training
-    device = world.device(config.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # Triton's kernels and events go to the current GPU, whatever their tensors say.
     make_deterministic(enabled=config.deterministic)
@@ -60,21 +63,21 @@ def assemble(config: Config, *, num_classes: int, world: World) -> Parts:
     seed_everything(config.seed + world.rank)
     model = build_model(config, num_classes=num_classes)
     model = model.to(device).to(memory_format=torch.channels_last)
-    if training.sync_bn and world.size > 1:
-        if device.type != "cuda":
-            raise ConfigError("training.sync_bn: torch has it on CUDA alone; remove the key, or train on GPUs")
-        model.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(model.backbone)
+    if training.sync_bn:
+        model.backbone = _with_joint_statistics(model.backbone, device=device, world=world)
     _check_batch(config, model)
     loss = build_loss(model.head, config, world=world)
     average = None if training.ema_decay is None else MovingAverage(model.backbone, decay=training.ema_decay)
     precision = choose_precision(device, amp=training.amp)
     groups = parameter_groups([("backbone", model.backbone), ("head", loss)], training)
+    clipped = model.backbone if training.grad_clip_part == "backbone" else nn.ModuleList([model.backbone, loss])
     step = TrainStep(
         accelerate_backbone(model.backbone, training, device=device, world=world),
         loss,
         build_optimizer(groups, training, device=device),
         precision=precision,
         grad_clip_norm=training.grad_clip_norm,
+        clipped_weights=list(clipped.parameters()),
         device=device,
         init_scale=training.amp_init_scale,
         accumulation_steps=training.accumulation_steps,
@@ -84,6 +87,16 @@ def assemble(config: Config, *, num_classes: int, world: World) -> Parts:
         world=world,
     )
     return Parts(model=model, loss=loss, step=step, average=average, precision=precision, device=device)
+
+
+def _with_joint_statistics(backbone: Backbone, *, device: torch.device, world: World) -> Backbone:
+    if world.size == 1:
+        LOGGER.info("training.sync_bn has nothing to join: one process trains")
+        return backbone
+    if device.type != "cuda":
+        raise ConfigError("training.sync_bn: torch has it on CUDA alone; remove the key, or train on GPUs")
+    joined: Backbone = nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
+    return joined
 
 
 def _check_batch(config: Config, model: FaceModel) -> None:

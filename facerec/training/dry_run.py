@@ -14,14 +14,16 @@ from facerec.data.loader import TrainLoader, build_train_loader
 from facerec.data.pairs import PairSet
 from facerec.evaluation.embed import embed_pixels
 from facerec.evaluation.suites import find_pair_sets
-from facerec.models.device import describe_device
+from facerec.models.device import describe_device, resolve_device
 from facerec.training.assembly import Parts, assemble
 from facerec.training.distributed import World
 from facerec.training.failures import explained_failures
-from facerec.training.memory import peak_memory
+from facerec.training.head_parts import num_centres
+from facerec.training.memory import head_advice, peak_memory
+from facerec.training.opening import choose_monitor
 from facerec.training.optim import set_learning_rate
 
-__all__ = ["describe_plan"]
+__all__ = ["describe_duration", "describe_plan"]
 
 _TIMED_STEPS = 4
 
@@ -44,8 +46,10 @@ def describe_plan(config: Config) -> str:
         FacerecError: whatever would stop the training in its first steps.
     """
     pair_sets = find_pair_sets(config)
-    with build_train_loader(config) as loader:
-        parts = assemble(config, num_classes=loader.num_classes, world=World())
+    monitor = choose_monitor(config, pair_sets)
+    device = resolve_device(config.device)
+    with build_train_loader(config, device=device) as loader:
+        parts = assemble(config, num_classes=loader.num_classes, device=device, world=World())
         with explained_failures(config, parts):
             costs = _measure(config, parts, loader, has_pairs=bool(pair_sets))
         lines = [
@@ -53,6 +57,7 @@ def describe_plan(config: Config) -> str:
             f"{', '.join(config.data_roots)}",
             *_model_lines(config, parts, loader),
             *(f"verify    {pairs.name}: {pairs.num_pairs} pairs, {pairs.num_genuine} genuine" for pairs in pair_sets),
+            f"best      the checkpoint that is best by {monitor}",
             *_cost_lines(config, parts, loader, pair_sets, costs),
         ]
     return "\n".join(lines)
@@ -84,26 +89,28 @@ def _cost_lines(
     kind = "of the device" if parts.device.type == "cuda" else "of the process"
     return [
         f"memory    {costs.peak_bytes / 2**20:.0f} MiB {kind} at most",
+        *(f"          less with {way}" for way in head_advice(config, num_centres=num_centres(parts.loss))),
         f"step      {1000 * costs.step_s:.1f} ms, {config.data.batch_size / costs.step_s:.0f} images/s, "
         f"with the data at hand; the first took {costs.first_step_s:.2f} s",
-        f"time      {_duration(training_s + verifying_s)}: {_duration(training_s)} of training and "
-        f"{_duration(verifying_s)} for {evaluations} evaluations of {images} images, if the loader keeps up",
+        f"time      {describe_duration(training_s + verifying_s)}: {describe_duration(training_s)} of training and "
+        f"{describe_duration(verifying_s)} for {evaluations} evaluations of {images} images, if the loader keeps up",
     ]
 
 
 def _measure(config: Config, parts: Parts, loader: TrainLoader, *, has_pairs: bool) -> _Costs:
     batch = next(loader.epoch(0))
-    images_BCHW, labels_B = batch.images_BCHW.to(parts.device), batch.labels_B.to(parts.device)
     parts.model.train()
     # So small that a rate meant for after the warm-up breaks nothing here.
     set_learning_rate(parts.step.optimizer, 1e-6)
     times: list[float] = []
     for step in range(1 + _TIMED_STEPS):
         started_s = time.perf_counter()
-        parts.step(images_BCHW, labels_B, step=step)
+        parts.step(batch.images_BCHW, batch.labels_B, step=step)
         _wait_for(parts.device)
         times.append(time.perf_counter() - started_s)
-    image_s = _seconds_per_image(config, parts, images_BCHW.cpu().permute(0, 2, 3, 1).numpy()) if has_pairs else 0.0
+    image_s = (
+        _seconds_per_image(config, parts, batch.images_BCHW.cpu().permute(0, 2, 3, 1).numpy()) if has_pairs else 0.0
+    )
     return _Costs(
         first_step_s=times[0],
         step_s=statistics.median(times[1:]),
@@ -127,7 +134,8 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _duration(seconds: float) -> str:
+def describe_duration(seconds: float) -> str:
+    """Seconds, minutes, or hours and minutes."""
     if seconds < 120.0:
         return f"{seconds:.1f} s"
     hours, minutes = divmod(round(seconds / 60.0), 60)

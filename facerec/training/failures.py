@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch.distributed as dist
 
 from facerec.config.schema import Config
-from facerec.errors import TrainingError
+from facerec.errors import TrainingError, one_line
 from facerec.training.assembly import Parts
+from facerec.training.head_parts import num_centres
 from facerec.training.memory import explained_memory_errors
 from facerec.training.session import Session
 
@@ -27,7 +28,8 @@ def explained_failures(config: Config, parts: Parts) -> Iterator[None]:
     copies = 3 if config.training.optimizer == "sgd" else 4
     static_bytes = copies * sum(weight.numel() * weight.element_size() for weight in parts.model.parameters())
     try:
-        with explained_memory_errors(config, parts.device, static_bytes=static_bytes):
+        centres = num_centres(parts.loss)
+        with explained_memory_errors(config, parts.device, static_bytes=static_bytes, num_centres=centres):
             yield
     except RuntimeError as error:
         sentence = _explain(config, error)
@@ -43,7 +45,7 @@ def _explain(config: Config, error: RuntimeError) -> str | None:
             "checkpoints are intact: go on with --resume, or let the launcher start them again (--max-restarts)"
         )
     if config.training.compile is not False and _is_of_compiler(error):
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, most_chars=300)
         return (
             f"training.compile: {config.model.backbone} cannot be compiled here ({reason}); "
             "set training.compile: false, or install the C++ compiler or the Triton that it needs"

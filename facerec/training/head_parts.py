@@ -15,7 +15,16 @@ from facerec.models.sharded import ShardedClassificationLoss
 from facerec.models.state_load import load_tensors
 from facerec.training.distributed import World
 
-__all__ = ["HeadLoss", "build_loss", "load_head", "own_rows", "split_weights", "whole_head", "whole_rows"]
+__all__ = [
+    "HeadLoss",
+    "build_loss",
+    "load_head",
+    "num_centres",
+    "own_rows",
+    "split_weights",
+    "whole_head",
+    "whole_rows",
+]
 
 HeadLoss = ClassificationLoss | ShardedClassificationLoss
 
@@ -31,6 +40,12 @@ def build_loss(head: nn.Module, config: Config, *, world: World) -> HeadLoss:
     if not isinstance(head, CosineHead):
         raise ConfigError(f"head.type: '{config.head.type}' is not made of class centres, so it cannot be split")
     return ShardedClassificationLoss(head, LossSettings.of(config.head, seed=config.seed))
+
+
+def num_centres(loss: HeadLoss) -> int:
+    """Class centres of all processes; a head may have several for each class."""
+    per_class = loss.head.weight.shape[1:-1].numel()
+    return loss.head.num_classes * per_class
 
 
 def split_weights(loss: HeadLoss) -> list[nn.Parameter]:

@@ -7,20 +7,20 @@ import signal
 from collections.abc import Callable
 
 from facerec.config.schema import Config
-from facerec.training.describe import describe_run
 from facerec.training.distributed import World, join_world
 from facerec.training.failures import explained_failures, not_finite
 from facerec.training.history import Evaluation
-from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
+from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.training.means import RunningMeans
 from facerec.training.opening import occupy_run_folder, open_session
 from facerec.training.optim import set_learning_rate
 from facerec.training.progress import Progress
-from facerec.training.record import TrainResult, conclude, record_epoch
+from facerec.training.record import TrainResult, conclude, record_epoch, tracked
+from facerec.training.run_log import run_log
 from facerec.training.saving import leave_later_checkpoints, save
 from facerec.training.session import Session
 from facerec.training.stopwatch import Stopwatch
-from facerec.training.tracker import RunStatus, Tracker
+from facerec.training.tracker import Tracker
 from facerec.training.warm import WarmData
 
 __all__ = ["train"]
@@ -50,33 +50,15 @@ def train(
         TrainingError: the loss or a gradient is not finite, or memory ran out.
         FacerecError: data, device, checkpoint or configuration cannot be used.
     """
-    with Interrupt() as interrupt, join_world(config.device) as world:
-        session = open_session(config, tracker, world=world, data=data)
-        session.on_evaluation = on_evaluation
-        with occupy_run_folder(session):
-            tracker.start(describe_run(session))
-            status: RunStatus = "FAILED"
-            reason = ""
-            try:
-                _announce(session)
-                with explained_failures(config, session.parts):
-                    _run(session, interrupt)
-                result = conclude(session)
-                if before_finish is not None and world.is_main:
-                    before_finish(result)
-                status = "FINISHED"
-            except (TrainingInterrupted, TrainingStopped, KeyboardInterrupt) as stop:
-                status, reason = "KILLED", str(stop) or "stopped from the keyboard"
-                raise
-            except BaseException as error:
-                reason = f"{type(error).__name__}: {error}"
-                LOGGER.error("training failed: %s", error)  # noqa: TRY400 - the traceback is for --debug
-                raise
-            finally:
-                session.loader.close()
-                if world.is_main:
-                    tracker.log_file(session.log_folder / "train.log")
-                tracker.finish(status, reason=reason)
+    with Interrupt() as interrupt, join_world(config.device) as world, run_log(rank=world.rank) as log:
+        session = open_session(config, tracker, world=world, data=data, on_evaluation=on_evaluation)
+        with occupy_run_folder(session, log), tracked(session):
+            _announce(session)
+            with explained_failures(config, session.parts):
+                _run(session, interrupt)
+            result = conclude(session)
+            if before_finish is not None and world.is_main:
+                before_finish(result)
     return result
 
 
@@ -96,7 +78,7 @@ def _run(session: Session, interrupt: Interrupt) -> None:
 
 
 def _train_epoch(session: Session, interrupt: Interrupt) -> None:
-    config, loader, step = session.config, session.loader, session.step
+    loader, step = session.loader, session.step
     window, stopwatch = RunningMeans(session.device, world=session.world), Stopwatch(session.device)
     session.begin_epoch()
     batches = loader.epoch(session.epoch, start_step=session.step_in_epoch)
@@ -105,33 +87,31 @@ def _train_epoch(session: Session, interrupt: Interrupt) -> None:
         for batch in stopwatch.timed(batches):
             lr = session.learning_rate
             set_learning_rate(step.optimizer, lr)
-            images_BCHW = batch.images_BCHW.to(session.device, non_blocking=True)
-            labels_B = batch.labels_B.to(session.device, non_blocking=True)
-
             with stopwatch.step():
-                output = step(images_BCHW, labels_B, step=session.global_step)
+                output = step(batch.images_BCHW, batch.labels_B, step=session.global_step)
 
-            session.recent_keys.append((session.global_step, batch.keys_B.tolist()))
             is_last = session.step_in_epoch + 1 == loader.steps_per_epoch
-            is_told = (session.global_step + 1) % config.logging.print_freq == 0 or is_last
-            if (is_told or session.device.type == "cpu") and step.is_broken():
-                raise not_finite(session, lr)
-            for means in (window, session.epoch_means):
-                means.add(output)
-            session.symptoms.add(output, labels_B)
-            session.skipped_records += batch.skipped
+            is_told = is_last or (session.global_step + 1) % session.config.logging.print_freq == 0
+            session.observe(batch, output)
+            window.add(output)
+            if is_told or session.device.type == "cpu":  # On CUDA asking costs a wait for the device.
+                _check_finite(session, lr)
             session.advance()
             progress.advance()
             if is_told:
                 _tell_window(session, window, stopwatch, lr, progress)
             # Asked once, so that a signal that comes after it waits for the next step, which is saved.
             signal_number = _signal(session.world, interrupt)
-            if is_last or _save_is_due(session) or signal_number:
-                if step.is_broken():  # A checkpoint must not hide updates that were left out.
-                    raise not_finite(session, lr)
+            if is_last or signal_number or _save_is_due(session):
+                _check_finite(session, lr)  # A checkpoint must not hide updates that were left out.
                 save(session)
             _stop_if_asked(session, signal_number)
     _warn(session, session.symptoms.of_epoch())
+
+
+def _check_finite(session: Session, lr: float) -> None:
+    if session.step.is_broken():
+        raise not_finite(session, lr)
 
 
 def _save_is_due(session: Session) -> bool:
@@ -141,8 +121,9 @@ def _save_is_due(session: Session) -> bool:
 
 def _tell_window(session: Session, means: RunningMeans, stopwatch: Stopwatch, lr: float, progress: Progress) -> None:
     window = means.read()
-    rates = stopwatch.rates(window.images)
-    session.images_per_s.append(rates.images_per_s)
+    means.clear()
+    rates = stopwatch.lap(window.images)
+    session.rates.append(rates)
     progress.tell(window, lr=lr, images_per_s=rates.images_per_s)
     metrics = {
         "train/loss": window.loss,
@@ -156,8 +137,6 @@ def _tell_window(session: Session, means: RunningMeans, stopwatch: Stopwatch, lr
         metrics["train/skipped_records"] = float(session.skipped_records)
     session.tracker.log_metrics(metrics, step=session.global_step)
     _warn(session, session.symptoms.of_embeddings(session.step.embedding_spread))
-    means.clear()
-    stopwatch.restart()
 
 
 def _warn(session: Session, sentences: list[str]) -> None:

@@ -5,35 +5,45 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from facerec.config.load import dump_yaml
+from facerec.config.monitor import EPOCH_LOSS
 from facerec.config.schema import Config
-from facerec.data.loader import TrainLoader, build_train_loader
+from facerec.data.loader import build_train_loader
+from facerec.data.pairs import PairSet
 from facerec.errors import CheckpointError, FacerecError
-from facerec.evaluation.suites import resolve_monitor
+from facerec.evaluation.names import resolve_monitor
 from facerec.fsio import atomic_write_text
 from facerec.training.assembly import assemble
 from facerec.training.checkpoint import read_state
 from facerec.training.distributed import World
 from facerec.training.elastic import claim_run, run_to_continue
+from facerec.training.history import Evaluation
 from facerec.training.means import RunningMeans
-from facerec.training.progress import log_to, log_warnings
 from facerec.training.run_folder import checkpoint_to_resume, create_run_folder, lock_run
+from facerec.training.run_log import RunLog
 from facerec.training.saving import restore
 from facerec.training.session import Session
 from facerec.training.symptoms import Symptoms
 from facerec.training.tracker import Tracker
 from facerec.training.warm import WarmData
 
-__all__ = ["occupy_run_folder", "open_session", "watch_symptoms"]
+__all__ = ["choose_monitor", "occupy_run_folder", "open_session"]
 
 LOGGER = logging.getLogger("facerec")
 
 
-def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmData | None = None) -> Session:
+def open_session(
+    config: Config,
+    tracker: Tracker,
+    *,
+    world: World,
+    data: WarmData | None = None,
+    on_evaluation: Callable[[Evaluation], None] | None = None,
+) -> Session:
     """Build everything, and continue where a checkpoint stopped when the configuration or the launcher asks for it.
 
     ``data`` holds what earlier trainings of this process have opened.
@@ -46,23 +56,29 @@ def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmDa
     state = read_state(checkpoint) if checkpoint else None
     data = data or WarmData()
     pair_sets = data.pair_sets(config)
-    monitor = resolve_monitor(config.training.monitor, [pairs.name for pairs in pair_sets]) if pair_sets else ""
+    monitor = choose_monitor(config, pair_sets)
     loader = build_train_loader(config, pack=data.pack(config), rank=world.rank, world_size=world.size, device=device)
     try:
-        parts = assemble(config, num_classes=loader.num_classes, world=world)
+        parts = assemble(config, num_classes=loader.num_classes, device=device, world=world)
         session = Session(
             config=config,
             world=world,
             parts=parts,
             loader=loader,
             pair_sets=pair_sets,
-            monitor=monitor or "train/loss",
+            monitor=monitor,
             epoch_means=RunningMeans(device, world=world),
-            symptoms=watch_symptoms(config, loader, world=world),
+            symptoms=Symptoms(
+                num_classes=loader.num_classes,
+                most_unseen_images=loader.most_unseen_images,
+                device=device,
+                world=world,
+            ),
             tracker=tracker,
             # CUDA is asked every `print_freq` steps whether one was broken.
             recent_keys=deque(maxlen=max(64, config.logging.print_freq)),
             run_folder=checkpoint.parent if checkpoint else _new_run_folder(config, world),
+            on_evaluation=on_evaluation,
         )
         if checkpoint and state:
             restore(session, checkpoint, state)
@@ -72,31 +88,28 @@ def open_session(config: Config, tracker: Tracker, *, world: World, data: WarmDa
     return session
 
 
-def watch_symptoms(config: Config, loader: TrainLoader, *, world: World) -> Symptoms:
-    """What watches the updates on the pictures of ``loader``."""
-    used = loader.steps_per_epoch * config.data.batch_size * world.size
-    # An order that repeats pictures leaves as many out, so an identity without one is no sign there.
-    repeats = config.data.weights is not None or config.data.sampler.type == "balanced"
-    return Symptoms(
-        num_classes=loader.num_classes,
-        unused_images=loader.num_images - (0 if repeats else used),
-        device=world.device(config.device),
-        world=world,
-    )
+def choose_monitor(config: Config, pair_sets: Sequence[PairSet]) -> str:
+    """The metric key that decides which checkpoint is best: without pair sets the loss, whatever is configured.
+
+    Raises:
+        ConfigError: no evaluation logs ``training.monitor``.
+    """
+    names = [pairs.name for pairs in pair_sets]
+    return resolve_monitor(config.training.monitor, names) if names else EPOCH_LOSS
 
 
 @contextmanager
-def occupy_run_folder(session: Session) -> Iterator[None]:
-    """Hold the run's folder and write its log and its configuration; rank 0 does, the others tell warnings only.
+def occupy_run_folder(session: Session, log: RunLog) -> Iterator[None]:
+    """Hold the run's folder and write its log and its configuration; rank 0 does.
 
     Raises:
         TrainingError: another process trains in the folder.
     """
     if not session.world.is_main:
-        with log_warnings(rank=session.world.rank):
-            yield
+        yield
         return
-    with lock_run(session.run_folder), log_to(session.log_folder / "train.log"):
+    with lock_run(session.run_folder):
+        log.write_to(session.log_folder / "train.log")
         # The configuration of a resumed run is the newest.
         atomic_write_text(session.run_folder / "config.yaml", dump_yaml(session.config))
         claim_run(session.run_folder)

@@ -13,6 +13,7 @@ from torch import Tensor
 from facerec.config.schema import BACKBONE_OPTIONS, AugmentConfig, Config, FlipConfig
 from facerec.data.loader import build_train_loader
 from facerec.errors import ConfigError
+from facerec.models.device import resolve_device
 from facerec.registry import BACKBONES
 from facerec.training.assembly import Parts, assemble
 from facerec.training.distributed import World
@@ -49,13 +50,14 @@ def overfit(config: Config, *, batches: int, tell: Callable[[str], None]) -> Ver
         FacerecError: whatever would stop the training before its first step.
     """
     config = _without_regularisation(config)
-    with build_train_loader(config) as loader:
+    device = resolve_device(config.device)
+    with build_train_loader(config, device=device) as loader:
         if batches > loader.steps_per_epoch:
             raise ConfigError(f"--overfit {batches}: an epoch has {loader.steps_per_epoch} batches; take fewer")
-        parts = assemble(config, num_classes=loader.num_classes, world=World())
+        parts = assemble(config, num_classes=loader.num_classes, device=device, world=World())
         source = loader.epoch(0)
         chosen = [next(source) for _ in range(batches)]
-    kept = [(batch.images_BCHW.to(parts.device), batch.labels_B.to(parts.device)) for batch in chosen]
+    kept = [(batch.images_BCHW, batch.labels_B) for batch in chosen]
     with explained_failures(config, parts):
         return _learn(config, parts, kept, tell)
 

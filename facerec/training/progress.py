@@ -1,66 +1,17 @@
-"""What a person sees of a training: a bar on a terminal, plain lines elsewhere, and the log file."""
+"""What a person sees of an epoch: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from facerec.training.means import Window
 
-__all__ = ["Progress", "log_to", "log_warnings"]
+__all__ = ["Progress"]
 
 LOGGER = logging.getLogger("facerec")
-
-
-@contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Send the lines of the logger ``facerec`` to a file and to standard error while the block runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    layout = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    in_file = logging.FileHandler(path, encoding="utf-8")
-    in_file.setFormatter(layout)
-    with _handled([in_file, _terminal_handler()], level=logging.INFO):
-        yield
-
-
-@contextmanager
-def log_warnings(*, rank: int) -> Iterator[None]:
-    """Send warnings of a process that is not the first to standard error while the block runs."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"[process {rank}] %(message)s"))
-    with _handled([handler], level=logging.WARNING):
-        yield
-
-
-@contextmanager
-def _handled(handlers: list[logging.Handler], *, level: int) -> Iterator[None]:
-    previous = LOGGER.level
-    LOGGER.setLevel(level)
-    for handler in handlers:
-        LOGGER.addHandler(handler)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(previous)
-        for handler in handlers:
-            LOGGER.removeHandler(handler)
-            handler.close()
-
-
-def _terminal_handler() -> logging.Handler:
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.logging import RichHandler
-
-        return RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    return handler
 
 
 class Progress:

@@ -1,23 +1,29 @@
-"""The end of an epoch: verify, record, judge; and the end of a run."""
+"""The end of an epoch: verify, record, judge; and the end of a run, well or not."""
 
 from __future__ import annotations
 
 import json
 import logging
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facerec.config.monitor import EPOCH_ACCURACY, EPOCH_LOSS
 from facerec.evaluation.names import metric_key
 from facerec.fsio import atomic_write_text
 from facerec.training.checkpoint import mark
+from facerec.training.describe import describe_run
 from facerec.training.elastic import forget_run
 from facerec.training.history import Evaluation
+from facerec.training.interrupt import TrainingInterrupted, TrainingStopped
 from facerec.training.session import Session
+from facerec.training.tracker import RunStatus
 from facerec.training.verification import verify
 
-__all__ = ["TrainResult", "conclude", "record_epoch"]
+__all__ = ["TrainResult", "conclude", "record_epoch", "tracked"]
 
 LOGGER = logging.getLogger("facerec")
 
@@ -34,6 +40,29 @@ class TrainResult:
     tracker_run_id: str | None
 
 
+@contextmanager
+def tracked(session: Session) -> Iterator[None]:
+    """Open the tracker's run for the block and close it with what the block has come to."""
+    session.tracker.start(describe_run(session))
+    status: RunStatus = "FAILED"
+    reason = ""
+    try:
+        yield
+        status = "FINISHED"
+    except (TrainingInterrupted, TrainingStopped, KeyboardInterrupt) as stop:
+        status, reason = "KILLED", str(stop) or "stopped from the keyboard"
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        LOGGER.error("training failed: %s", error)  # noqa: TRY400 - the traceback is for --debug
+        raise
+    finally:
+        session.loader.close()
+        if session.world.is_main:
+            session.tracker.log_file(session.log_folder / "train.log")
+        session.tracker.finish(status, reason=reason)
+
+
 def record_epoch(session: Session) -> Evaluation:
     """Verify where it is due, write the history, and mark the best checkpoint.
 
@@ -43,13 +72,11 @@ def record_epoch(session: Session) -> Evaluation:
     metrics: dict[str, float] = {}
     if session.epoch > 0:
         window = session.epoch_means.read()
-        metrics |= {"train/loss": window.loss, "train/accuracy": window.accuracy}
-        session.tracker.log_metrics(
-            {"train/epoch_loss": window.loss, "train/epoch_accuracy": window.accuracy}, step=session.epoch
-        )
+        metrics |= {EPOCH_LOSS: window.loss, EPOCH_ACCURACY: window.accuracy}
+        session.tracker.log_metrics(metrics, step=session.epoch)
         session.epoch_means.clear()
     if _is_due(session):
-        metrics |= verify(session)
+        metrics = metrics | verify(session)
     evaluation = Evaluation(epoch=session.epoch, step=session.global_step, metrics=metrics)
     session.evaluations.append(evaluation)
     if session.world.is_main:
@@ -107,8 +134,8 @@ def _is_due(session: Session) -> bool:
 def _tell(session: Session, evaluation: Evaluation) -> None:
     label = f"epoch {evaluation.epoch}" if evaluation.epoch else "untrained"
     values = evaluation.metrics
-    if "train/loss" in values:
-        LOGGER.info("%s: loss %.4f, accuracy %.4f", label, values["train/loss"], values["train/accuracy"])
+    if EPOCH_LOSS in values:
+        LOGGER.info("%s: loss %.4f, accuracy %.4f", label, values[EPOCH_LOSS], values[EPOCH_ACCURACY])
     for pairs in session.pair_sets:
         key = metric_key(pairs.name, "accuracy")
         if key in values:
@@ -126,7 +153,7 @@ def _tell(session: Session, evaluation: Evaluation) -> None:
 
 def _summary(session: Session, result: TrainResult) -> dict[str, Any]:
     pictures = sorted((session.run_folder / "pictures").glob("roc_epoch_*.png"))
-    rates = session.images_per_s
+    rates = session.rates
     return {
         "run_folder": str(session.run_folder),
         "tracker_run_id": result.tracker_run_id,
@@ -137,6 +164,7 @@ def _summary(session: Session, result: TrainResult) -> dict[str, Any]:
         "best": result.best.to_dict() if result.best else None,
         "last": result.last.to_dict() if result.last else None,
         "roc_picture": str(pictures[-1]) if pictures else None,
-        "images_per_s": statistics.median(rates) if rates else None,
+        "images_per_s": statistics.median(rate.images_per_s for rate in rates) if rates else None,
+        "outside_step_fraction": statistics.median(rate.outside_step_fraction for rate in rates) if rates else None,
         "skipped_records": session.skipped_records,
     }

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import torch
 
+from facerec.config.monitor import natural_mode
 from facerec.config.schema import Config
+from facerec.data.device_copy import Batch
 from facerec.data.loader import TrainLoader
 from facerec.data.pairs import PairSet
+from facerec.models.classification import LossOutput
 from facerec.training.assembly import Parts
 from facerec.training.distributed import World
 from facerec.training.history import Evaluation, Judgement, judge
 from facerec.training.means import RunningMeans
 from facerec.training.optim import learning_rate, rate_scale
 from facerec.training.step import TrainStep
+from facerec.training.stopwatch import Rates
 from facerec.training.symptoms import Symptoms
 from facerec.training.tracker import Tracker
 
@@ -51,7 +55,8 @@ class Session:
     recent_keys: deque[tuple[int, list[int]]] = field(default_factory=lambda: deque(maxlen=64))
     """Record keys of the newest batches of this process, to name the one that broke the loss."""
     skipped_records: int = 0
-    images_per_s: list[float] = field(default_factory=list)
+    rates: list[Rates] = field(default_factory=list)
+    """Speed of every window of steps that has been told."""
     on_evaluation: Callable[[Evaluation], None] | None = None
     """Told of every new evaluation; it may raise `TrainingStopped`."""
 
@@ -97,8 +102,8 @@ class Session:
     def judgement(self) -> Judgement:
         """The best evaluation so far, and how long ago it was."""
         training = self.config.training
-        # Without pair sets the loss stands in for the metric that ``mode`` was meant for.
-        mode = "min" if self.monitor == "train/loss" else training.mode
+        # By the metric that is watched: without pair sets the loss stands in for the one that ``mode`` was meant for.
+        mode = natural_mode(self.monitor) or training.mode or "max"
         return judge(self.evaluations, key=self.monitor, mode=mode, min_delta=training.min_delta)
 
     @property
@@ -115,6 +120,13 @@ class Session:
         self.parts.model.backbone.train(not frozen)
         self.step.is_frozen = frozen
         self.symptoms.begin_epoch(step_in_epoch=self.step_in_epoch)
+
+    def observe(self, batch: Batch, output: LossOutput) -> None:
+        """Add what an update gave to the sums of the epoch; waits for nothing."""
+        self.recent_keys.append((self.global_step, batch.keys_B.tolist()))
+        self.epoch_means.add(output)
+        self.symptoms.add(output, batch.labels_B)
+        self.skipped_records += batch.skipped
 
     def advance(self) -> None:
         """One update is done."""

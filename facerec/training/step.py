@@ -40,6 +40,7 @@ class TrainStep:
         precision: Precision,
         grad_clip_norm: float,
         device: torch.device,
+        clipped_weights: Sequence[nn.Parameter] | None = None,
         init_scale: float = 2.0**16,
         accumulation_steps: int = 1,
         frozen_backbone: nn.Module | None = None,
@@ -50,6 +51,7 @@ class TrainStep:
         """Prepare the updates.
 
         ``backbone`` and ``loss`` are called as they are: compiled, or wrapped for several processes.
+        ``grad_clip_norm`` bounds the norm of the gradient over ``clipped_weights``, all where there are none given.
         ``frozen_backbone`` is called instead while `is_frozen`, without gradients. ``local_weights`` are those that
         every process has a part of its own of, such as a shard of the class centres.
         """
@@ -70,9 +72,10 @@ class TrainStep:
         self._parts = accumulation_steps
         self._world = world or World()
         parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
-        local = set(local_weights)
-        self._shared_weights = [weight for weight in parameters if weight not in local]
-        self._local_weights = [weight for weight in parameters if weight in local]
+        clipped = set(parameters if clipped_weights is None else clipped_weights)
+        self._local_weights = set(local_weights)
+        self._clipped_weights = [weight for weight in parameters if weight in clipped]
+        self._other_weights = [weight for weight in parameters if weight not in clipped]
         self._broken = torch.zeros((), device=device)
         self._first_broken = torch.full((), -1, dtype=torch.int64, device=device)
 
@@ -138,13 +141,14 @@ class TrainStep:
 
     def _update(self, loss: Tensor, step: int) -> None:
         self.scaler.unscale_(self.optimizer)
-        norm = self._gradient_norm()
-        if self._grad_clip_norm > 0:
-            weights = self._shared_weights + self._local_weights
-            nn.utils.clip_grads_with_norm_(weights, self._grad_clip_norm, norm)
+        norm = self._gradient_norm(self._clipped_weights)
         finite = torch.isfinite(loss)
         if not self.scaler.is_enabled():
             finite = finite & torch.isfinite(norm)
+            if self._other_weights:
+                finite = finite & torch.isfinite(self._gradient_norm(self._other_weights))
+        if self._grad_clip_norm > 0:
+            nn.utils.clip_grads_with_norm_(self._clipped_weights, self._grad_clip_norm, norm)
         broken = self._world.sum((~finite).float())
         is_first = (broken > 0) & (self._broken == 0)
         self._first_broken = torch.where(is_first, step, self._first_broken)
@@ -159,20 +163,22 @@ class TrainStep:
             self._skip_when_broken()
             self.optimizer.step()
 
-    def _gradient_norm(self) -> Tensor:
-        norm = _norm(self._shared_weights)
-        if not self._local_weights:
+    def _gradient_norm(self, weights: Sequence[nn.Parameter]) -> Tensor:
+        """The norm over all processes; those weights that each has a part of its own of count whole."""
+        norm = self._norm([weight for weight in weights if weight not in self._local_weights])
+        own = [weight for weight in weights if weight in self._local_weights]
+        if not own:
             return norm
-        return (norm.square() + self._world.sum(_norm(self._local_weights).square())).sqrt()
+        return (norm.square() + self._world.sum(self._norm(own).square())).sqrt()
+
+    def _norm(self, weights: Sequence[nn.Parameter]) -> Tensor:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        return nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=self.device)
 
     def _skip_when_broken(self) -> None:
         if self.device.type == "cuda":
             # The fused optimisers read this attribute, by which torch's own scaler tells them to leave an update out.
             self.optimizer.found_inf = self._broken  # type: ignore[attr-defined]
-
-
-def _norm(weights: Sequence[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
 
 
 def _join(outputs: list[LossOutput]) -> LossOutput:

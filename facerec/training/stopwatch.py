@@ -23,7 +23,7 @@ class Rates:
     data_wait_fraction: float
     """Part of the time in which the loop waited for the loader; in [0, 1]."""
     outside_step_fraction: float
-    """Part of the time that the device did not spend in steps: waiting for data, copying, logging, saving."""
+    """Part of the time that the device did not spend in steps: waiting for data, logging, saving; in [0, 1]."""
 
 
 class Stopwatch:
@@ -68,15 +68,20 @@ class Stopwatch:
                 return
             yield batch
 
-    def rates(self, images: int) -> Rates:
-        """What the window took so far, with ``images`` pictures; waits for the device."""
+    def lap(self, images: int) -> Rates:
+        """What the window took, with ``images`` pictures; the next one begins here. Waits for the device.
+
+        So whatever the loop does between two steps, telling what a lap took included, is in one window or the other.
+        """
         stepped_s = self._stepped_s
         if self._events:
             self._events[-1][1].synchronize()
             stepped_s = sum(begin.elapsed_time(end) for begin, end in self._events) / 1000.0
         elapsed_s = max(1e-9, time.perf_counter() - self._started_s)
+        waited_s = self._waited_s
+        self.restart()
         return Rates(
             images_per_s=images / elapsed_s,
-            data_wait_fraction=min(1.0, self._waited_s / elapsed_s),
+            data_wait_fraction=min(1.0, waited_s / elapsed_s),
             outside_step_fraction=min(1.0, max(0.0, 1.0 - stepped_s / elapsed_s)),
         )

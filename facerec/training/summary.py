@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from facerec.config.load import load_config
+from facerec.config.monitor import EPOCH_LOSS
 from facerec.errors import MissingPathError, UsageError
 from facerec.evaluation.names import metric_key
 from facerec.training.run_folder import latest_run
@@ -49,14 +51,16 @@ def describe_summary(summary: dict[str, Any]) -> str:
     """A few lines: accuracy before and after, where things lie, how to look at them."""
     lines = [f"run folder   {summary['run_folder']}", *(_accuracy_line(summary, name) for name in summary["pair_sets"])]
     if not summary["pair_sets"] and summary["last"]:
-        lines.append(f"train/loss   {summary['last']['metrics'].get('train/loss', float('nan')):.4f}")
+        lines.append(f"train loss   {summary['last']['metrics'].get(EPOCH_LOSS, math.nan):.4f} in the last epoch")
     if summary["best"]:
         best = summary["best"]
         lines.append(
             f"best         epoch {best['epoch']} by {summary['monitor']}: {best['metrics'][summary['monitor']]:.4f}"
         )
     if summary["images_per_s"]:
-        lines.append(f"speed        {summary['images_per_s']:.0f} images/s (median while training)")
+        outside = summary.get("outside_step_fraction")  # Runs of earlier versions did not tell it.
+        told = "" if outside is None else f"; {100 * outside:.1f} % of the time outside of the steps"
+        lines.append(f"speed        {summary['images_per_s']:.0f} images/s (median while training){told}")
     if summary["skipped_records"]:
         lines.append(f"skipped      {summary['skipped_records']} damaged records")
     if summary["roc_picture"]:

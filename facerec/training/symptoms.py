@@ -20,10 +20,10 @@ _FEWEST_STEPS = 10
 class Symptoms:
     """Watches the updates of one epoch after the other; everything stays on the device until an epoch ends."""
 
-    def __init__(self, *, num_classes: int, unused_images: int, device: torch.device, world: World) -> None:
-        """Watch for ``num_classes`` identities; ``unused_images`` are left over by the whole batches of an epoch."""
+    def __init__(self, *, num_classes: int, most_unseen_images: int, device: torch.device, world: World) -> None:
+        """Watch for ``num_classes`` identities; an epoch may leave out ``most_unseen_images`` pictures."""
         self._num_classes = num_classes
-        self._unused_images = unused_images
+        self._most_unseen_images = most_unseen_images
         self._world = world
         self._told: set[str] = set()
         self._seen_C = torch.zeros(num_classes, device=device)
@@ -67,7 +67,7 @@ class Symptoms:
         # Both are read on every process, whatever is told.
         unseen = self._num_classes - int((self._world.sum(self._seen_C) > 0).sum())
         low, high = self._loss_range_2.tolist()
-        found = self._of_classes(unseen) if unseen > self._unused_images else []
+        found = self._of_classes(unseen) if unseen > self._most_unseen_images else []
         chance = math.log(self._num_classes) if self._num_classes > 1 else 0.0
         stays = abs(low - chance) <= _NEAR_CHANCE * chance and abs(high - chance) <= _NEAR_CHANCE * chance
         return found + (self._of_loss(chance) if stays and self._steps >= _FEWEST_STEPS else [])

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import nn
 
-from facerec.data.pairs import PairSet
-from facerec.evaluation.embed import Embeddings, embed_images
+from facerec.evaluation.embed import Embeddings, NameOf, Progress, embed_images
 from facerec.evaluation.pictures import write_roc_picture
-from facerec.evaluation.result import PairResult, score_pairs
-from facerec.evaluation.suites import evaluate_configured, metric_values
+from facerec.evaluation.result import PairResult, metric_values
+from facerec.evaluation.suites import embed_pair_sets, score_embedded
+from facerec.training.distributed import World
 from facerec.training.session import Session
 
-__all__ = ["verify"]
+__all__ = ["embed_together", "verify"]
 
 
 def verify(session: Session) -> dict[str, float]:
@@ -23,7 +25,7 @@ def verify(session: Session) -> dict[str, float]:
 
     Rank 0 also hands them to the tracker, with the ROC picture.
     """
-    results = _alone(session) if session.world.size == 1 else _together(session)
+    results = _results(session)
     metrics: dict[str, float] = {}
     if session.world.is_main:
         metrics = metric_values(results)
@@ -38,46 +40,52 @@ def verify(session: Session) -> dict[str, float]:
     return shared
 
 
-def _alone(session: Session) -> list[PairResult]:
-    return evaluate_configured(
-        session.parts.verified_backbone, session.pair_sets, config=session.config, device=session.device
-    )
-
-
-def _together(session: Session) -> list[PairResult]:
-    results: list[PairResult] = []
+def _results(session: Session) -> list[PairResult]:
+    """The result of every pair set, on rank 0; none elsewhere."""
+    config, backbone = session.config, session.parts.verified_backbone
     # Each process has the running statistics of its own last batch; the checkpoint holds those of rank 0.
-    session.world.take_buffers_of_main(session.parts.verified_backbone)
-    for pairs in session.pair_sets:
-        embeddings = _embed_together(session, pairs)
-        if session.world.is_main:
-            results.append(
-                score_pairs(
-                    embeddings,
-                    pair_index=np.arange(2 * pairs.num_pairs).reshape(-1, 2),
-                    issame=pairs.issame,
-                    name=pairs.name,
-                    sha256=pairs.sha256,
-                )
-            )
-    return results
-
-
-def _embed_together(session: Session, pairs: PairSet) -> Embeddings:
-    config, world = session.config, session.world
-    first = len(pairs.images) * world.rank // world.size
-    end = len(pairs.images) * (world.rank + 1) // world.size
-    part = embed_images(
-        session.parts.verified_backbone,
-        pairs.images[first:end],
+    session.world.take_buffers_of_main(backbone)
+    embedded = embed_pair_sets(
+        backbone,
+        session.pair_sets,
         image_hw=config.image_hw,
         device=session.device,
         batch_size=config.eval.test_batch_size,
         flip=config.eval.flip,
-        what=f"{pairs.name}: image {first} +",
+        embed=partial(embed_together, session.world),
     )
-    original = np.concatenate(world.gather_rows(part.original))
-    flipped: NDArray[Any] | None = None
-    if part.flipped is not None:
-        flipped = np.concatenate(world.gather_rows(part.flipped))
-    return Embeddings(original=original, flipped=flipped)
+    return [score_embedded(one) for one in embedded] if session.world.is_main else []
+
+
+def embed_together(
+    world: World,
+    backbone: nn.Module,
+    images: Sequence[bytes],
+    *,
+    image_hw: tuple[int, int],
+    device: torch.device,
+    batch_size: int,
+    flip: bool,
+    what: NameOf,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """`embed_images`, each process its share of the images; the embeddings of all, on every process.
+
+    There may be fewer images than processes. ``progress`` is told of this process's own.
+    """
+    first, end = (len(images) * number // world.size for number in (world.rank, world.rank + 1))
+    # A process without a share embeds a picture all the same, for the shape of its empty part.
+    part = embed_images(
+        backbone,
+        images[first : max(end, first + 1)],
+        image_hw=image_hw,
+        device=device,
+        batch_size=batch_size,
+        flip=flip,
+        what=lambda index: what(first + index),
+        progress=progress,
+    )
+    original = np.concatenate(world.gather_rows(part.original[: end - first]))
+    if part.flipped is None:
+        return Embeddings(original=original, flipped=None)
+    return Embeddings(original=original, flipped=np.concatenate(world.gather_rows(part.flipped[: end - first])))

@@ -29,6 +29,7 @@ def write_summary(folder: Path, accuracy: float) -> dict[str, Any]:
         "best": evaluation,
         "monitor": "eval/orl/accuracy",
         "images_per_s": 123.4,
+        "outside_step_fraction": 0.0123,
         "skipped_records": 2,
         "roc_picture": None,
         "tracker_run_id": None,
@@ -45,7 +46,7 @@ def test_people_get_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert lines[0] == f"run folder   {tmp_path / 'r'}"
     assert "orl          10-fold accuracy 0.8750 ± 0.0100 after the last epoch" in lines
     assert "best         epoch 3 by eval/orl/accuracy: 0.8750" in lines
-    assert "speed        123 images/s (median while training)" in lines
+    assert "speed        123 images/s (median while training); 1.2 % of the time outside of the steps" in lines
     assert "skipped      2 damaged records" in lines
 
 

@@ -119,6 +119,18 @@ def test_options_that_exclude_each_other_are_refused(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_more_processes_than_gpus_are_one_sentence_before_any_starts(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("facerec.training.launch.launch", lambda *_, **__: pytest.fail("processes were started"))
+    assert run("train", "--config", config, "--nproc", "3", "--device", "cuda") == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "torch sees 2; start at most 2 processes per machine" in captured.err
+
+
 @pytest.mark.parametrize("form", [["--resume"], ["--resume=true"], ["--resume=TRUE"], ["--resume={run}"]])
 def test_resume_takes_the_latest_or_the_named_run(config: Path, trained: Path, form: list[str]) -> None:
     options = [text.replace("{run}", str(trained)) for text in form]

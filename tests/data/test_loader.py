@@ -293,12 +293,6 @@ def test_a_missing_root_is_named(tmp_path):
         build_train_loader(configure(tmp_path / "nowhere"))
 
 
-def test_a_wrong_number_of_classes_names_both(pack_folder):
-    config = config_from_dict({"head": {"num_classes": 6}, "data": {"root": str(pack_folder), "batch_size": 4}})
-    with pytest.raises(ConfigError, match=r"head\.num_classes is 6, but the training set has 5 identities"):
-        build_train_loader(config)
-
-
 def test_a_missing_mxnet_is_a_configuration_error(pack_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "mxnet", None)
     with pytest.raises(ConfigError, match=r"data\.reader: mxnet cannot be imported .*facerec\[mxnet\]"):
@@ -410,13 +404,6 @@ def test_workers_of_a_killed_trainer_end_by_themselves(start):
     # Each looks every five seconds; on a busy machine that takes longer.
     assert psutil.wait_procs(workers, timeout=60)[1] == []
     assert "Traceback" not in process.communicate()[1]
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_page_locked_memory_without_cuda_is_no_warning(pack_folder, expected, num_workers, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with build_train_loader(configure(pack_folder, num_workers=num_workers), pin_memory=True) as loader:
-        assert_equal(batches(loader), expected[0])
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

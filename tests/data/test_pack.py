@@ -11,6 +11,7 @@ import pytest
 
 from facerec.data.image_record import build_image_record
 from facerec.data.pack import FacePack
+from facerec.data.pack_layout import are_classes
 from facerec.data.recordio import RecordWriter
 from facerec.errors import DataError, MissingPathError, RecordError
 from tests.packs import write_pack
@@ -184,3 +185,9 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (folder / "train.idx").unlink()
     with pytest.raises(MissingPathError, match=r"train\.idx does not exist"):
         FacePack.open(folder)
+
+
+def test_a_class_is_a_whole_number_below_the_number_of_classes():
+    labels = np.array([0.0, 4.0, 5.0, -1.0, 1.5, np.nan, np.inf, -np.inf], dtype=np.float32)
+    assert are_classes(labels, num_classes=5).tolist() == [True, True, *[False] * 6]
+    assert are_classes(labels, num_classes=None).tolist() == [True, True, True, *[False] * 5]

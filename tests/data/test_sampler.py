@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facerec.data.orders import WINDOW_BLOCKS, ShuffledOrder, epoch_order
+from facerec.data.orders import WINDOW_BLOCKS, ShuffledOrder, WeightedOrder, epoch_order
 from facerec.data.sampler import BatchSampler
 from facerec.errors import ConfigError
 
@@ -28,6 +28,13 @@ def test_an_epoch_shows_every_image_once_but_the_rest():
     assert len(np.unique(batches)) == 100
     assert batches.min() >= 0
     assert batches.max() < 103
+
+
+def test_what_an_epoch_may_leave_out_is_the_rest_or_anything_where_pictures_repeat():
+    assert shuffled(num_images=103, batch_size=10, seed=1).most_unseen_images == 3
+    assert shuffled(num_images=103, batch_size=10, seed=1, world_size=3).most_unseen_images == 13
+    repeating = WeightedOrder(sizes=(90, 10), weights=(1.0, 1.0), seed=1)
+    assert BatchSampler(order=repeating, batch_size=10).most_unseen_images == 100
 
 
 def test_the_same_seed_gives_the_same_order_and_others_do_not():

@@ -34,7 +34,8 @@ def test_short_names_mean_the_only_set_or_the_mean(monitor, metric):
 
 @pytest.mark.parametrize("sets", [[], ["lfw"], ["lfw", "cfp_fp"]])
 def test_the_training_loss_needs_no_evaluation(sets):
-    assert resolve_monitor("train/loss", sets) == "train/loss"
+    assert resolve_monitor("train/loss", sets) == "train/epoch_loss"
+    assert resolve_monitor("train/epoch_loss", sets) == "train/epoch_loss"
 
 
 def test_full_names_mean_themselves():

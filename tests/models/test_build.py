@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from facerec.config import Config, config_from_dict
+from facerec.config.schema import HeadConfig
 from facerec.errors import ConfigError, MissingPathError, ModelError
 from facerec.models.backbones.iresnet import IResNet
 from facerec.models.build import FaceModel, build_backbone, build_head, build_model
+from facerec.models.classification import build_classification_loss
 from facerec.models.heads.adaface import AdaFace
 from facerec.models.heads.arcface import ArcFace
 
@@ -93,7 +95,7 @@ def test_number_of_classes_comes_from_the_configuration_or_the_data() -> None:
     assert build_model(config(head={"num_classes": 6}), num_classes=6).head.weight.shape[0] == 6
     with pytest.raises(ConfigError, match="is not set"):
         build_model(config())
-    with pytest.raises(ConfigError, match="is 6, but the data has 5 identities"):
+    with pytest.raises(ConfigError, match=r"head\.num_classes: is 6, but the training set has 5 identities"):
         build_model(config(head={"num_classes": 6}), num_classes=5)
 
 
@@ -105,6 +107,16 @@ def test_pretrained_weights_are_the_start_of_the_backbone_and_not_of_the_head(tm
     started = build_model(config(model={"pretrained": path}), num_classes=5)
     assert all(torch.equal(t, started.backbone.state_dict()[n]) for n, t in trained.backbone.state_dict().items())
     assert torch.equal(started.head.weight, plain["head.weight"])
+
+
+@pytest.mark.parametrize("seed", [2**63 - 1, 2**63, 2**64 - 1, 2**64 + 5, 2**70])
+def test_a_seed_of_any_size_builds_and_samples(seed: int) -> None:
+    model = build_model(config(seed=seed), num_classes=40)
+    again = build_model(config(seed=seed % 2**64), num_classes=40)
+    assert torch.equal(model.head.weight, again.head.weight)
+    loss = build_classification_loss(model.head, HeadConfig(sample_rate=0.5), seed=seed)
+    output = loss(torch.rand(3, 8), torch.tensor([0, 39, 7]), step=1)
+    assert torch.isfinite(output.loss)
 
 
 def test_pretrained_weights_that_are_not_there_are_an_error() -> None:

@@ -29,9 +29,9 @@ def by_hand(counters: tuple[int, ...], index: int) -> int:
 
 def test_bits_are_those_of_splitmix64_in_plain_integers() -> None:
     indices = torch.tensor([0, 1, 2, 77, 10**9])
-    for counters in ((0,), (42, 7), (2**61, 3, 1)):
+    for counters in ((0,), (42, 7), (2**61, 3, 1), (2**63, 5), (2**64 - 1, 5), (2**64 + 3, 5)):
         bits = [value & _MASK for value in counter_bits(counters, indices).tolist()]
-        assert bits == [by_hand(counters, int(index)) for index in indices]
+        assert bits == [by_hand(tuple(counter & _MASK for counter in counters), int(index)) for index in indices]
 
 
 def test_a_tensor_counts_like_an_integer() -> None:

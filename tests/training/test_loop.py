@@ -88,14 +88,47 @@ def test_early_stop_ends_the_training_after_patience(make_config: MakeConfig) ->
     assert result.last.epoch == 3
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_without_pairs_the_smallest_loss_is_the_best(make_config: MakeConfig, named: bool) -> None:
-    monitor = {"training__monitor": "train/loss", "training__mode": "min"} if named else {}
+@pytest.mark.parametrize("monitor", [{}, {"training__mode": "max"}, {"training__monitor": "train/loss"}])
+def test_without_pairs_the_smallest_loss_is_the_best(make_config: MakeConfig, monitor: dict) -> None:
     config = make_config(eval__bin_file=None, **monitor)
     result = train(config, tracker=RecordingTracker())
     assert result.best is not None
     assert result.best.epoch == 3
-    assert "train/loss" in describe_summary(read_summary(result.run_folder))
+    assert result.monitor == "train/epoch_loss"
+    assert "train loss   " in describe_summary(read_summary(result.run_folder))
+
+
+@pytest.mark.parametrize(("metric", "best"), [("eer", 2), ("accuracy", 3)])
+def test_the_best_epoch_has_the_smallest_eer_or_the_largest_accuracy(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, metric: str, best: int
+) -> None:
+    course = iter([0.3, 0.1, 0.4, 0.2])
+    monkeypatch.setattr("facerec.training.record.verify", lambda session: {f"eval/people/{metric}": next(course)})
+    config = make_config(training__epochs=4, training__monitor=metric)
+    monkeypatch.setattr("facerec.training.record._tell", lambda session, evaluation: None)
+    result = train(config, tracker=RecordingTracker())
+    assert result.best is not None
+    assert result.best.epoch == best
+
+
+def test_what_is_said_before_the_run_has_a_folder_is_in_its_log(
+    make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(training__epochs=1, training__sync_bn=True, training__data_parallel=True)
+    result = train(config, tracker=RecordingTracker())
+    log = (Path(config.logging.log_dir) / result.run_folder.name / "train.log").read_text()
+    told = capsys.readouterr().err
+    for sentence in ("training.sync_bn has nothing to join: one process trains", "training.data_parallel has nothing"):
+        assert log.count(sentence) == told.count(sentence) == 1
+
+
+def test_the_summary_has_the_share_of_the_time_outside_of_the_steps(make_config: MakeConfig) -> None:
+    tracker = RecordingTracker()
+    result = train(make_config(training__epochs=2), tracker=tracker)
+    shares = sorted(tracker.curve("train/outside_step_fraction").values())
+    assert len(shares) == 8
+    found = read_summary(result.run_folder)["outside_step_fraction"]
+    assert shares[3] <= found <= shares[4]
 
 
 def test_evaluations_come_every_eval_freq_epochs_and_at_the_end(make_config: MakeConfig) -> None:
@@ -195,10 +228,24 @@ def test_the_summary_tells_accuracy_pictures_and_how_to_compare(make_config: Mak
 
 def test_a_dry_run_opens_everything_and_writes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
     text = describe_plan(make_config())
+    assert "head.loss" not in text
     assert "64 images of 8 identities" in text
     assert "(16, 3, 32, 32), 4 steps per epoch, 3 epochs, 12 updates" in text
     assert "people: 40 pairs, 20 genuine" in text
+    assert "best by eval/people/accuracy" in text
+    with pytest.raises(ConfigError, match="no evaluation logs 'acuracy'"):
+        describe_plan(make_config(training__monitor="acuracy"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_names_what_spares_the_memory_of_the_logits(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if a chunk of the fused loss were smaller than the logits of eight classes.
+    monkeypatch.setattr("facerec.training.memory.DEFAULT_CHUNK_MIB", 0.0001)
+    text = describe_plan(make_config())
+    assert "less with head.loss: fused (without the 0.0 GiB of logits, the same training)" in text
+    assert "less with head.sample_rate: 0.1" in text
 
 
 def test_mixed_precision_trains_too(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ class _Loss(nn.Module):
         return LossOutput(nn.functional.cross_entropy(logits_BC, labels_B), logits_BC.argmax(dim=1) == labels_B)
 
 
-def make_step(*, clip: float = 0.0, fused: bool = False, **settings: Any) -> tuple[TrainStep, nn.ModuleDict]:
+def make_step(
+    *, clip: float = 0.0, clipped: tuple[str, ...] = ("backbone", "head"), fused: bool = False, **settings: Any
+) -> tuple[TrainStep, nn.ModuleDict]:
     torch.manual_seed(0)
     parts = nn.ModuleDict({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "head": _Loss()})
     optimizer = torch.optim.SGD(parts.parameters(), lr=0.1, momentum=0.9, fused=fused)
@@ -41,6 +43,7 @@ def make_step(*, clip: float = 0.0, fused: bool = False, **settings: Any) -> tup
         optimizer,
         precision=Precision(dtype=None),
         grad_clip_norm=clip,
+        clipped_weights=[weight for name in clipped for weight in parts[name].parameters()],
         device=CPU,
         **settings,
     )
@@ -80,6 +83,30 @@ def test_an_update_is_that_of_sgd_on_the_clipped_gradient(clip: float) -> None:
         torch.testing.assert_close(new, old - 0.1 * factor * gradient, rtol=1e-4, atol=1e-6)
     assert not step.is_broken()
     assert step.first_broken_step == -1
+
+
+def test_clipping_the_backbone_alone_leaves_the_gradient_of_the_head() -> None:
+    plain, expected = make_step()
+    clipped, found = make_step(clip=0.05, clipped=("backbone",))
+    start = weights(expected)
+    plain(*batch(), step=0)
+    clipped(*batch(), step=0)
+    changes = [after - before for after, before in zip(weights(expected), start, strict=True)]
+    norm = 10.0 * torch.sqrt(sum((change**2).sum() for change in changes[:2])).item()
+    assert norm > 0.05
+    for number, (before, after) in enumerate(zip(start, weights(found), strict=True)):
+        factor = 0.05 / norm if number < 2 else 1.0
+        torch.testing.assert_close(after, before + factor * changes[number], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["backbone", "head"])
+def test_a_broken_gradient_is_found_whichever_part_is_clipped(part: str) -> None:
+    step, parts = make_step(clip=5.0, clipped=("backbone",))
+    next(parts[part].parameters()).register_hook(lambda gradient: gradient * math.nan)
+    before = weights(parts)
+    step(*batch(), step=3)
+    assert step.first_broken_step == 3
+    assert same(weights(parts), before)
 
 
 @pytest.mark.parametrize("clip", [0.0, 5.0])

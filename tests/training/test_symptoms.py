@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
-from facerec.config.load import config_from_dict
 from facerec.models.classification import LossOutput
 from facerec.training.distributed import World
-from facerec.training.opening import watch_symptoms
 from facerec.training.symptoms import Symptoms
 
 
 def watch(*, classes: int = 4, unused: int = 0) -> Symptoms:
-    symptoms = Symptoms(num_classes=classes, unused_images=unused, device=torch.device("cpu"), world=World())
+    symptoms = Symptoms(num_classes=classes, most_unseen_images=unused, device=torch.device("cpu"), world=World())
     symptoms.begin_epoch(step_in_epoch=0)
     return symptoms
 
@@ -70,14 +66,3 @@ def test_a_collapsed_network_is_told_once() -> None:
     (sentence,) = symptoms.of_embeddings(torch.tensor(1e-6))
     assert "the network has collapsed" in sentence
     assert symptoms.of_embeddings(torch.tensor(1e-6)) == []
-
-
-@pytest.mark.parametrize(("repeats", "warnings"), [(False, 1), (True, 0)])
-def test_an_order_that_repeats_pictures_may_leave_an_identity_out(repeats: bool, warnings: int) -> None:
-    sampler = {"type": "balanced", "images": 2} if repeats else {}
-    config = config_from_dict({"device": "cpu", "data": {"batch_size": 4, "sampler": sampler}})
-    loader: Any = SimpleNamespace(steps_per_epoch=2, num_classes=4, num_images=8)
-    symptoms = watch_symptoms(config, loader, world=World())
-    symptoms.begin_epoch(step_in_epoch=0)
-    feed(symptoms, [0, 1, 3], [3.0, 0.2])
-    assert len(symptoms.of_epoch()) == warnings

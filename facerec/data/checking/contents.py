@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facerec.data.checking.findings import Findings
 from facerec.data.checking.index_check import Indexed
 from facerec.data.checking.payloads import Payloads
-from facerec.data.pack_layout import EXACT_FLOAT, Property, read_property
+from facerec.data.pack_layout import EXACT_FLOAT, Property, are_classes, read_property
 from facerec.errors import DataError
 
 __all__ = ["Contents", "check_contents"]
@@ -104,10 +104,7 @@ def _split(payloads: Payloads, end: int, *, is_header: bool) -> tuple[NDArray[np
 
 def _check_labels(payloads: Payloads, images: NDArray[np.int64], num_classes: int | None, findings: Findings) -> None:
     labels = payloads.labels[images]
-    with np.errstate(invalid="ignore"):
-        good = (labels >= 0) & (labels == np.floor(labels))
-        if num_classes is not None:
-            good &= labels < num_classes
+    good = are_classes(labels, num_classes=num_classes)
     allowed = "a whole number from 0" if num_classes is None else f"one of 0 to {num_classes - 1}"
     for place, label in zip(images[~good].tolist(), labels[~good].tolist(), strict=True):
         findings.add("label", f"{payloads.where(place)} has label {label:g}, not {allowed}", **_at(payloads, place))
