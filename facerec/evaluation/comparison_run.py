@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from facerec import __version__
 from facerec.errors import UsageError
 from facerec.evaluation.blocks import facts_table, percent
 from facerec.evaluation.comparison import (
@@ -20,17 +18,16 @@ from facerec.evaluation.comparison import (
     comparison_to_json,
 )
 from facerec.evaluation.confidence import NUM_RESAMPLES
-from facerec.evaluation.document import Block, Heading, Paragraph, Picture, Table, to_html, to_markdown, to_text
+from facerec.evaluation.document import Block, Heading, Paragraph, Picture, Table, to_text
 from facerec.evaluation.names import tar_name
-from facerec.evaluation.output import new_folder, stamped, write_json
+from facerec.evaluation.output import closing_facts, file_label, open_folder, write_documents
 from facerec.evaluation.pictures import write_roc_picture
 from facerec.evaluation.pictures_detail import write_det_picture
-from facerec.evaluation.result import PairResult, score_pairs
+from facerec.evaluation.result import PairResult
 from facerec.evaluation.run import load_model, with_pair_sets
-from facerec.evaluation.stored import read_embeddings
+from facerec.evaluation.stored import read_embeddings, score_stored
 from facerec.evaluation.stored_scores import is_stored_evaluation, read_evaluation
 from facerec.evaluation.suites import SetProgress, evaluate_configured, find_pair_sets
-from facerec.fsio import atomic_write_text
 from facerec.metrics.compare import Difference
 from facerec.metrics.roc import far_label
 
@@ -106,9 +103,8 @@ def run_comparison(
     ]
     sets = compare_candidates(candidates, num_resamples=num_resamples)
     now = datetime.now(UTC)
-    folder = output if output is not None else new_folder(_FOLDER / stamped("compare", now))
-    folder.mkdir(parents=True, exist_ok=True)
-    return _write(candidates, sets, folder, facts={"versions": f"facerec {__version__}", "time": f"{now:%F %T} UTC"})
+    folder = open_folder(output, _FOLDER, label="compare", now=now)
+    return _write(candidates, sets, folder, facts=closing_facts(now))
 
 
 def _results(
@@ -121,16 +117,7 @@ def _results(
     progress: SetProgress | None,
 ) -> list[PairResult]:
     if path.suffix == ".npz":
-        stored = read_embeddings(path)
-        result = score_pairs(
-            stored.embeddings,
-            pair_index=stored.pair_index,
-            issame=stored.issame,
-            name=path.stem,
-            sha256=stored.sha256,
-            identity=stored.identity,
-        )
-        return [result]
+        return [score_stored(read_embeddings(path), name=path.stem)]
     if is_stored_evaluation(path):
         return read_evaluation(path)
     loaded, config, target = load_model(path, config_path, overrides=overrides, device=device)
@@ -170,21 +157,19 @@ def _write(
     facts = {**{f"model {candidate.label}": candidate.source for candidate in candidates}, **facts}
     blocks += [Heading(text="What was compared"), facts_table(facts)]
     title = f"Comparison of {len(labels)} models"
-    report = write_json(folder / "compare.json", {"facts": facts, **results})
-    atomic_write_text(folder / "compare.md", to_markdown(title, blocks))
-    atomic_write_text(folder / "compare.html", to_html(title, blocks))
+    documents = write_documents(folder, "compare", title=title, blocks=blocks, content={"facts": facts, **results})
     return ComparisonRun(
         folder=folder,
         results=results,
         text=to_text(title, tables),
-        files=(report, folder / "compare.md", folder / "compare.html", *pictures),
+        files=(*documents, *pictures),
     )
 
 
 def _draw(one: SetComparison, labels: Sequence[str], folder: Path, *, prefix: str) -> tuple[Path, Path]:
     known = [(label, result) for label, result in zip(labels, one.results, strict=True) if result is not None]
     names, results = [label for label, _ in known], [result for _, result in known]
-    stem = prefix + re.sub(r"[^\w.-]", "_", one.name)[:80]
+    stem = prefix + file_label(one.name)
     roc, det = folder / f"roc_{stem}.png", folder / f"det_{stem}.png"
     write_roc_picture(results, roc, labels=names, title=f"{one.name}: receiver operating characteristic")
     write_det_picture(results, det, labels=names)
@@ -218,14 +203,13 @@ def _iterate_set_blocks(one: SetComparison, labels: Sequence[str]) -> Iterator[B
 
 
 def _result_row(label: str, result: PairResult) -> tuple[str, ...]:
-    tars = {point.far_target: point.tar for point in result.operating_points}
     return (
         label,
         f"{result.pairs}",
         f"{percent(result.accuracy)} ± {percent(result.accuracy_std)}",
         percent(result.auc, digits=3),
         percent(result.eer),
-        *(percent(tars[far]) for far in _TABLE_FARS),
+        *(percent(result.at_far(far).tar) for far in _TABLE_FARS),
     )
 
 

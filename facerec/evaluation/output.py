@@ -18,7 +18,7 @@ from facerec import __version__
 from facerec.errors import UsageError
 from facerec.evaluation.blocks import evaluation_blocks
 from facerec.evaluation.confidence import Confidence
-from facerec.evaluation.document import to_html, to_markdown
+from facerec.evaluation.document import Block, to_html, to_markdown
 from facerec.evaluation.faces import write_face_sheet
 from facerec.evaluation.grouping import GroupReport, group_report_to_json
 from facerec.evaluation.pictures import write_roc_picture, write_score_picture
@@ -28,7 +28,15 @@ from facerec.evaluation.result import PairResult
 from facerec.evaluation.stored_scores import REPORT_FILE, write_scores
 from facerec.fsio import atomic_write_text
 
-__all__ = ["EvaluationRun", "FacePicture", "new_folder", "stamped", "write_evaluation", "write_json"]
+__all__ = [
+    "EvaluationRun",
+    "FacePicture",
+    "closing_facts",
+    "file_label",
+    "open_folder",
+    "write_documents",
+    "write_evaluation",
+]
 
 FacePicture = Callable[[int, int], NDArray[np.uint8]]
 """From pair and side to the decoded image, (H, W, 3) uint8, RGB."""
@@ -78,18 +86,16 @@ def write_evaluation(
         faces: For each set whose images are at hand, how to decode one.
     """
     now = datetime.now(UTC)
-    label = re.sub(r"[^\w.-]", "_", name or "_".join(result.name for result in results))[:80].lstrip(".") or "set"
-    folder = output if output is not None else new_folder(parent / stamped(label, now))
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {**facts, "versions": f"facerec {__version__}, torch {torch.__version__}", "time": f"{now:%F %T} UTC"}
-    summary = folder / f"test_result_{stamped(label, now)}.txt"
+    label = file_label(name or "_".join(result.name for result in results))
+    folder = open_folder(output, parent, label=label, now=now)
+    facts = {**facts, **closing_facts(now)}
+    summary = folder / f"test_result_{_stamped(label, now)}.txt"
     write_summary(results, summary, facts=facts, confidences=confidences)
     content = {
         "facts": facts,
         "results": {r.name: result_to_json(r, c) for r, c in zip(results, confidences, strict=True)},
         "groups": None if groups is None else group_report_to_json(groups),
     }
-    report = write_json(folder / REPORT_FILE, content)
     scores = write_scores(results, folder)
     pictures = _write_pictures(results, folder, confidences=confidences, groups=groups)
     sheets = _write_sheets(results, folder, faces or {})
@@ -97,9 +103,9 @@ def write_evaluation(
     blocks = evaluation_blocks(
         results, facts=facts, confidences=confidences, groups=groups, pictures=pictures, faces=sheets
     )
-    markdown, page = folder / "report.md", folder / "report.html"
-    atomic_write_text(markdown, to_markdown(title, blocks))
-    atomic_write_text(page, to_html(title, blocks))
+    report, markdown, page = write_documents(
+        folder, Path(REPORT_FILE).stem, title=title, blocks=blocks, content=content
+    )
     return EvaluationRun(
         results=results,
         folder=folder,
@@ -113,18 +119,39 @@ def write_evaluation(
     )
 
 
-def write_json(path: Path, content: Any) -> Path:
-    """Write plain data, indented."""
-    atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
+def write_documents(
+    folder: Path, stem: str, *, title: str, blocks: Sequence[Block], content: Any
+) -> tuple[Path, Path, Path]:
+    """Write a report as plain data, Markdown and a page: ``<stem>.json``, ``<stem>.md`` and ``<stem>.html``."""
+    data, markdown, page = (folder / f"{stem}.{ending}" for ending in ("json", "md", "html"))
+    atomic_write_text(data, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write_text(markdown, to_markdown(title, blocks))
+    atomic_write_text(page, to_html(title, blocks))
+    return data, markdown, page
 
 
-def stamped(label: str, now: datetime) -> str:
-    """A name with the time."""
+def closing_facts(now: datetime) -> dict[str, str]:
+    """What every report ends with."""
+    return {"versions": f"facerec {__version__}, torch {torch.__version__}", "time": f"{now:%F %T} UTC"}
+
+
+def file_label(name: str) -> str:
+    """A name as a part of names of files."""
+    return re.sub(r"[^\w.-]", "_", name)[:80].lstrip(".") or "set"
+
+
+def open_folder(output: Path | None, parent: Path, *, label: str, now: datetime) -> Path:
+    """Make the folder of the reports: ``output``, or a new one under ``parent`` with the label and the time."""
+    folder = output if output is not None else _new_folder(parent / _stamped(label, now))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _stamped(label: str, now: datetime) -> str:
     return f"{label}_{now:%Y%m%d_%H%M%S}"
 
 
-def new_folder(wanted: Path) -> Path:
+def _new_folder(wanted: Path) -> Path:
     """``wanted``, or where another evaluation of the same second has it, the name with a number."""
     for number in range(1, 1000):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
@@ -159,7 +186,6 @@ def _write_sheets(results: Sequence[PairResult], folder: Path, faces: Mapping[st
     sheets = {}
     for index, result in enumerate(results):
         if result.name in faces:
-            label = re.sub(r"[^\w.-]", "_", result.name)[:80]
-            sheets[result.name] = folder / f"hardest_{index}_{label}.png"
+            sheets[result.name] = folder / f"hardest_{index}_{file_label(result.name)}.png"
             write_face_sheet(result, sheets[result.name], picture=faces[result.name])
     return sheets

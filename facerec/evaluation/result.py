@@ -75,6 +75,10 @@ class PairResult:
     val: FoldVal | None
     """VAL at FAR 1e-3 as arcface_torch reports it; None where a fold lacks a kind of pair."""
 
+    def at_far(self, far: float) -> OperatingPoint:
+        """The operating point at one of `FAR_TARGETS`."""
+        return next(point for point in self.operating_points if point.far_target == far)
+
 
 def score_pairs(
     embeddings: Embeddings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from facerec.errors import ConfigError, UsageError
 from facerec.evaluation.confidence import NUM_RESAMPLES, Confidence, estimate_confidence
 from facerec.evaluation.grouping import GROUP_FAR, GroupReport, measure_groups, read_groups
 from facerec.evaluation.names import MEAN
-from facerec.evaluation.output import EvaluationRun, FacePicture, write_evaluation
-from facerec.evaluation.result import PairResult, score_pairs
-from facerec.evaluation.stored import read_embeddings, write_embeddings
+from facerec.evaluation.output import EvaluationRun, FacePicture, file_label, write_evaluation
+from facerec.evaluation.result import PairResult
+from facerec.evaluation.stored import read_embeddings, score_stored, write_embeddings
 from facerec.evaluation.suites import (
     EmbeddedPairs,
     SetProgress,
@@ -167,14 +166,7 @@ def run_on_embeddings(
     config = Config() if config_path is None else load_config(config_path, overrides)
     stored = read_embeddings(path)
     groups = _read_csv_groups(options, [len(stored.issame)]) or ([stored.group] if stored.group is not None else None)
-    result = score_pairs(
-        stored.embeddings,
-        pair_index=stored.pair_index,
-        issame=stored.issame,
-        name=name or stored.path.stem,
-        sha256=stored.sha256,
-        identity=stored.identity,
-    )
+    result = score_stored(stored, name=name or stored.path.stem)
     facts = {
         "command": _command([("--embeddings", path), ("--name", name), ("--groups", options.groups_csv)]),
         "model": f"unknown, embeddings of {stored.embeddings.original.shape[1]} dimensions from {path}",
@@ -282,7 +274,7 @@ def _save(embedded: Sequence[EmbeddedPairs], path: Path | None) -> None:
     if path is None:
         return
     for one in embedded:
-        label = re.sub(r"[^\w.-]", "_", one.pair_set.name)
+        label = file_label(one.pair_set.name)
         target = path if len(embedded) == 1 else path.with_name(f"{path.stem}_{label}{path.suffix or '.npz'}")
         write_embeddings(target, one.embeddings, pair_index=one.pair_index, issame=one.pair_set.issame)
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from facerec.errors import DataError, MissingPathError
 from facerec.evaluation.embed import Embeddings
 from facerec.evaluation.grouping import groups_of_images
+from facerec.evaluation.result import PairResult, score_pairs
 from facerec.fsio import atomic_write_bytes, sha256_file
 
-__all__ = ["StoredEmbeddings", "read_arrays", "read_embeddings", "write_embeddings"]
+__all__ = ["StoredEmbeddings", "read_arrays", "read_embeddings", "score_stored", "write_embeddings"]
 
 _MAX_BYTES = 1 << 34
 """Largest size of all arrays together, unpacked: 16 GiB."""
@@ -79,6 +80,18 @@ def read_embeddings(path: str | Path) -> StoredEmbeddings:
         group=_groups(arrays.get("group"), pair_index, num_embeddings=len(original), path=path),
         sha256=sha256_file(path),
         path=path,
+    )
+
+
+def score_stored(stored: StoredEmbeddings, *, name: str) -> PairResult:
+    """The result of stored embeddings as a pair set of that name; see `score_pairs`."""
+    return score_pairs(
+        stored.embeddings,
+        pair_index=stored.pair_index,
+        issame=stored.issame,
+        name=name,
+        sha256=stored.sha256,
+        identity=stored.identity,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from facerec import __version__
 from facerec.errors import DataError
 from facerec.evaluation.blocks import facts_table, mark, percent, range_text
-from facerec.evaluation.document import Block, Heading, Paragraph, Picture, Table, to_html, to_markdown, to_text
-from facerec.evaluation.output import new_folder, stamped, write_json
+from facerec.evaluation.document import Block, Heading, Paragraph, Picture, Table, to_text
+from facerec.evaluation.output import closing_facts, file_label, open_folder, write_documents
 from facerec.evaluation.pictures import Curve, draw_curves
 from facerec.evaluation.pictures_detail import write_cmc_picture
 from facerec.evaluation.run import describe_flip, describe_model, load_model
@@ -32,7 +28,6 @@ from facerec.evaluation.template_scores import (
     identify_templates,
     verify_templates,
 )
-from facerec.fsio import atomic_write_text
 from facerec.metrics.intervals import clopper_pearson
 from facerec.metrics.roc import OperatingPoint, far_label
 from facerec.models.device import describe_device
@@ -117,7 +112,6 @@ def run_on_templates(
         f"{'aligned by their landmarks' if templates.landmarks is not None else 'taken as they are'}",
         "device": f"{target}: {describe_device(target)}",
         "folder": str(folder),
-        "versions": f"facerec {__version__}, torch {torch.__version__}",
     }
     parent = Path(config.logging.log_dir) / "evaluations"
     return _write(templates, facts, verified=verified, found=found, output=output, parent=parent)
@@ -133,10 +127,8 @@ def _write(
     parent: Path,
 ) -> TemplateRun:
     now = datetime.now(UTC)
-    label = re.sub(r"[^\w.-]", "_", templates.name)[:80].lstrip(".") or "templates"
-    folder = output if output is not None else new_folder(parent / stamped(label, now))
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {**facts, "time": f"{now:%F %T} UTC"}
+    folder = open_folder(output, parent, label=file_label(templates.name), now=now)
+    facts = {**facts, **closing_facts(now)}
     pictures = []
     blocks: list[Block] = []
     results: dict[str, Any] = {}
@@ -153,16 +145,14 @@ def _write(
         blocks += [*_search_blocks(found), Picture(path=pictures[-1], caption="Mated probes found, over the rank.")]
     blocks += [Heading(text="How this was measured"), facts_table(facts)]
     title = f"Templates of {templates.name}"
-    report = write_json(folder / REPORT_FILE, {"facts": facts, "templates": {templates.name: results}})
-    atomic_write_text(folder / "report.md", to_markdown(title, blocks))
-    atomic_write_text(folder / "report.html", to_html(title, blocks))
+    content = {"facts": facts, "templates": {templates.name: results}}
     return TemplateRun(
         templates=templates,
         folder=folder,
         metrics=template_metrics(templates.name, verified=verified, found=found),
         results={templates.name: results},
         text=to_text(title, blocks),
-        documents=(report, folder / "report.md", folder / "report.html"),
+        documents=write_documents(folder, Path(REPORT_FILE).stem, title=title, blocks=blocks, content=content),
         pictures=tuple(pictures),
     )
 

@@ -11,7 +11,7 @@ from facerec.errors import FacerecError
 from facerec.evaluation.suites import metric_values
 from facerec.models.device import resolve_device
 from facerec.models.weights import load_backbone
-from facerec.serving.appraise import appraise
+from facerec.serving.appraise import Appraisal, appraise
 from facerec.serving.card import write_card
 from facerec.serving.example import example_picture
 from facerec.serving.flavor import save_model
@@ -27,16 +27,17 @@ _log = logging.getLogger(__name__)
 _NOTE_TAG = "mlflow.note.content"
 
 
-def keep_predictor(tracker: Tracker, result: TrainResult, *, device: str = "auto") -> None:
+def keep_predictor(tracker: Tracker, result: TrainResult, *, device: str = "auto") -> Appraisal | None:
     """Pack the best checkpoint and hand it to the tracker, with its metrics and its pair sets.
 
     The model card becomes the description of the run. Without an evaluation the last checkpoint is kept; its predictor
-    knows no thresholds. A training that has ended well is not failed by what goes wrong here: that is logged.
+    knows no thresholds. A training that has ended well is not failed by what goes wrong here: that is logged. Returns
+    what was found out of the checkpoint, so that a registration need not do it again; None where something went wrong.
     """
     from mlflow.exceptions import MlflowException
 
     try:
-        _keep(tracker, result, device=device)
+        return _keep(tracker, result, device=device)
     except (FacerecError, MlflowException, ImportError, OSError, RuntimeError) as error:
         # RuntimeError: the memory of a GPU that the training still fills; ImportError: a package that is not installed.
         _log.warning(
@@ -44,9 +45,10 @@ def keep_predictor(tracker: Tracker, result: TrainResult, *, device: str = "auto
             error,
             result.run_folder,
         )
+        return None
 
 
-def _keep(tracker: Tracker, result: TrainResult, *, device: str) -> None:
+def _keep(tracker: Tracker, result: TrainResult, *, device: str) -> Appraisal:
     from mlflow.models import Model
 
     folder = result.run_folder / ("best" if (result.run_folder / "best").exists() else "last")
@@ -77,3 +79,4 @@ def _keep(tracker: Tracker, result: TrainResult, *, device: str) -> None:
             )
         )
     tracker.set_tags({_NOTE_TAG: card})
+    return appraisal
