@@ -32,12 +32,13 @@ from facerec.rng import counter_generator
 from facerec.tracking.study import StudyRun
 from facerec.training.interrupt import Interrupt
 from facerec.tuning import trial as trial_module
+from facerec.tuning.budget import spent_epochs
 from facerec.tuning.confirm import confirmation_slots, judge_confirmation, read_candidates
 from facerec.tuning.plan import StudyPlan, load_study
 from facerec.tuning.slots import Slot, Table, counted_trials, results
 from facerec.tuning.study import Opened, open_study, search_slots
 from facerec.tuning.trial import Trainer
-from facerec.tuning.worker import Job, Outcome, Phase, Runner, spent_epochs, work
+from facerec.tuning.worker import Job, Outcome, Phase, Runner, work
 
 ROOT = Path(__file__).resolve().parents[1]
 NOISE = 0.008
