@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from facerec.config.load import config_from_dict
+from facerec.training.dry_run import describe_duration
 from facerec.training.loop import train
 from facerec.training.tracker import Tracker
 from facerec.training.warm import WarmData
@@ -15,7 +16,7 @@ from facerec.tuning.plan import StudyPlan
 from facerec.tuning.settings import lay_over
 from facerec.tuning.storage import JOURNAL_NAME, shown_storage
 from facerec.tuning.study import search_slots
-from facerec.tuning.trial import model_facts, report_sets
+from facerec.tuning.trial import model_facts, report_config
 
 __all__ = ["describe_study"]
 
@@ -28,7 +29,8 @@ def describe_study(plan: StudyPlan, *, workers: int, tracker: Tracker, tell: Cal
     """
     data = WarmData()
     data.pack(plan.base)
-    data.pair_sets(config_from_dict(lay_over(plan.base_data, report_sets(plan)), source="report.bin_file"))
+    for config in filter(None, (plan.base, report_config(plan))):
+        data.pair_sets(config)
     facts = model_facts(plan.base, with_latency=plan.study.constraints.latency_ms is not None)
     tell("measuring one epoch of the baseline…")
     epoch_s, evaluation_s = _measure(plan, data, tracker)
@@ -48,8 +50,9 @@ def describe_study(plan: StudyPlan, *, workers: int, tracker: Tracker, tell: Cal
         f"confirm    {runs} trainings with fresh seeds",
         f"storage    {shown_storage(storage) if storage else plan.folder / JOURNAL_NAME}",
         f"one epoch  {epoch_s:.1f} s, one evaluation {evaluation_s:.1f} s, one trial of {epochs} epochs "
-        f"{_duration(trial_s)}",
-        f"estimate   {_duration((slots + runs) * trial_s / workers)} with {workers} workers, if nothing is pruned",
+        f"{describe_duration(trial_s)}",
+        f"estimate   {describe_duration((slots + runs) * trial_s / workers)} with {workers} workers, "
+        "if nothing is pruned",
     ]
     return "\n".join(lines)
 
@@ -72,11 +75,3 @@ def _measure(plan: StudyPlan, data: WarmData, tracker: Tracker) -> tuple[float, 
         return marks[-1] - marks[0], 0.0
     evaluation_s = min(marks[1] - marks[0], marks[2] - marks[1]) / 2
     return max(0.0, marks[2] - marks[1] - evaluation_s), evaluation_s
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -57,8 +57,8 @@ def setting_of_trial(opened: Opened, number: int) -> tuple[StudyPlan, dict[str, 
     return opened.plan, opened.plan.space.from_params(trial.params), trial
 
 
-def config_of_trial(text: str, *, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of ``STUDY:N``, trial N of a study that `find_study` finds, with overrides.
+def config_of_trial(text: str, *, storage: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of ``STUDY:N``, trial N of a study that `find_study` finds in ``storage``, with overrides.
 
     Raises:
         UsageError: the text is no such pair, or there is no such trial.
@@ -67,7 +67,7 @@ def config_of_trial(text: str, *, overrides: Sequence[str] = ()) -> Config:
     study, separator, number = text.rpartition(":")
     if not separator or not number.isdecimal():
         raise UsageError(f"--from-trial {text}: write STUDY:N, such as tuning/demo:7")
-    plan, values, _ = setting_of_trial(find_study(study), int(number))
+    plan, values, _ = setting_of_trial(find_study(study, storage=storage), int(number))
     return config_from_dict(plan.config_data(values), overrides=overrides, source=f"trial {number} of {study}")
 
 

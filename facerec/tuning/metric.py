@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from facerec.config.monitor import EPOCH_LOSS, natural_mode
 from facerec.config.schema import Config
 from facerec.errors import ConfigError
 from facerec.evaluation.names import MEAN, metric_key, resolve_monitor
@@ -19,8 +20,6 @@ __all__ = ["MODEL_METRICS", "Objective", "build_objective", "pair_set_names"]
 MODEL_METRICS = ("parameters", "macs", "latency_ms")
 """What is known of a backbone without training it."""
 
-_LOW_IS_GOOD = ("loss", "eer", "error", *MODEL_METRICS)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -30,9 +29,9 @@ class Objective:
     """The metric as people name it."""
     direction: Literal["maximize", "minimize"]
     value: Literal["best", "last"]
-    keys: tuple[str, ...]
-    """Metric keys of an evaluation to average; empty for a fact of the model."""
-    report_keys: tuple[str, ...] = ()
+    key: str
+    """The metric in evaluations and in MLflow, ``eval/mean/…`` over several sets; empty for a fact of the model."""
+    report_key: str = ""
     """The same on the reporting pairs."""
     model_metric: str = ""
     """One of `MODEL_METRICS`, or empty."""
@@ -44,9 +43,7 @@ class Objective:
 
     def of(self, evaluation: Evaluation, *, report: bool = False) -> float | None:
         """The metric of one evaluation; None where it was not measured then."""
-        keys = self.report_keys if report else self.keys
-        found = [evaluation.metrics[key] for key in keys if key in evaluation.metrics]
-        return sum(found) / len(found) if found and len(found) == len(keys) else None
+        return evaluation.metrics.get(self.report_key if report else self.key)
 
     def choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
         """The evaluation that a training counts by; the untrained network does not compete."""
@@ -69,11 +66,11 @@ def build_objective(settings: ObjectiveConfig, *, tuning_sets: Sequence[str], re
     """Resolve the metric's name.
 
     Raises:
-        ConfigError: no evaluation logs such a metric.
+        ConfigError: no evaluation logs such a metric, or the direction is not the one in which it is better.
     """
     name = settings.metric
     if name in MODEL_METRICS:
-        keys, report_keys, label = (), (), name
+        full, report_key, label = "", "", name
     else:
         try:
             full = resolve_monitor(name, tuning_sets)
@@ -81,22 +78,27 @@ def build_objective(settings: ObjectiveConfig, *, tuning_sets: Sequence[str], re
             text = str(error).removeprefix("training.monitor: ")
             raise ConfigError(f"{text}; the backbone has {', '.join(MODEL_METRICS)}") from error
         short = full.rsplit("/", 1)[-1]
-        is_mean = full == metric_key(MEAN, short)
-        label = short if is_mean or full == metric_key(tuning_sets[0], short) else full
-        keys = tuple(metric_key(one, short) for one in tuning_sets) if is_mean else (full,)
-        report_keys = tuple(metric_key(one, short) for one in report_sets) or keys
-        if full == "train/loss":
-            label, report_keys = full, keys
+        is_main = full in (metric_key(MEAN, short), metric_key(tuning_sets[0], short)) if tuning_sets else False
+        label = short if is_main else full
+        reporting = MEAN if len(report_sets) > 1 else report_sets[0] if report_sets else ""
+        report_key = metric_key(reporting, short) if reporting and full != EPOCH_LOSS else full
     return Objective(
         label=label,
-        direction=settings.direction or _natural_direction(name),
+        direction=_direction(settings, label),
         value=settings.value,
-        keys=keys,
-        report_keys=report_keys,
+        key=full,
+        report_key=report_key,
         model_metric=name if name in MODEL_METRICS else "",
     )
 
 
-def _natural_direction(metric: str) -> Literal["maximize", "minimize"]:
-    last = metric.rsplit("/", 1)[-1]
-    return "minimize" if any(word in last for word in _LOW_IS_GOOD) else "maximize"
+def _direction(settings: ObjectiveConfig, label: str) -> Literal["maximize", "minimize"]:
+    mode = "min" if settings.metric in MODEL_METRICS else natural_mode(label)
+    natural: Literal["maximize", "minimize"] | None = None
+    if mode is not None:
+        natural = "minimize" if mode == "min" else "maximize"
+    if natural is None and settings.direction is None:
+        raise ConfigError(f"of {label} neither more nor less is better by itself; say which with direction")
+    if None not in (natural, settings.direction) and natural != settings.direction:
+        raise ConfigError(f"{label} is better where it is {'less' if mode == 'min' else 'more'}; remove direction")
+    return settings.direction or natural or "maximize"

@@ -177,9 +177,7 @@ def _about(inner: KeyPath, key: str, sentence: str) -> str:
 def _objectives(study: StudyConfig, base_data: dict[str, Any]) -> tuple[tuple[Objective, ...], list[PathProblem]]:
     base, _ = find_problems(base_data)
     tuning_sets = pair_set_names(base)
-    report = study.report.bin_file
-    files = () if report is None else (report,) if isinstance(report, str) else report
-    report_sets = [Path(name).stem for name in files]
+    report_sets = [Path(name).stem for name in study.report.files]
     problems: list[PathProblem] = []
     if clash := sorted(set(report_sets) & set(tuning_sets)):
         problems.append((("report", "bin_file"), f"{clash[0]} is a tuning set too; report on pairs never tuned on"))
@@ -195,12 +193,11 @@ def _objectives(study: StudyConfig, base_data: dict[str, Any]) -> tuple[tuple[Ob
 
 def _watching(base_data: dict[str, Any], objectives: Sequence[Objective]) -> dict[str, Any]:
     """The baseline with the objective as the metric that decides which checkpoint is best."""
-    watched = next((one for one in objectives if one.keys), None)
+    watched = next((one for one in objectives if one.key), None)
     if watched is None:
         return base_data
-    monitor = watched.keys[0] if len(watched.keys) == 1 else watched.label
     mode = "max" if watched.direction == "maximize" else "min"
-    return lay_over(base_data, {"training.monitor": monitor, "training.mode": mode})
+    return lay_over(base_data, {"training.monitor": watched.key, "training.mode": mode})
 
 
 def _unknown_key(path: KeyPath) -> str:

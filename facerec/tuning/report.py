@@ -239,7 +239,7 @@ def _objectives_text(report: StudyReport, trial: FrozenTrial) -> str:
 
 
 def _on_which(plan: StudyPlan) -> str:
-    return " on pairs that the search never saw" if plan.study.report.bin_file is not None else ""
+    return " on pairs that the search never saw" if plan.study.report.files else ""
 
 
 def _number(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from facerec.config.load import config_from_dict, flatten
+from facerec.config.load import flatten
 from facerec.errors import FacerecError
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.training.tracker import RunStatus
@@ -16,11 +16,10 @@ from facerec.tuning.confirm import confirmation_slots
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.pool import run_workers
 from facerec.tuning.report import StudyReport, write_report
-from facerec.tuning.settings import lay_over
 from facerec.tuning.slots import REASON_ATTR
 from facerec.tuning.study import RUN_ID_ATTR, Opened, open_study, search_slots
 from facerec.tuning.tracker import StudyTracker
-from facerec.tuning.trial import RUN_ATTR, Trainer, drop_checkpoints, report_sets
+from facerec.tuning.trial import RUN_ATTR, Trainer, drop_checkpoints, report_config
 from facerec.tuning.worker import Phase, Runner, work
 
 if TYPE_CHECKING:
@@ -149,8 +148,7 @@ def _work(
 def _digests(plan: StudyPlan, data: WarmData) -> dict[str, str]:
     """What names the data by content; opening it also finds out now whether it can be used."""
     digests = {"train": data.pack(plan.base).fingerprint}
-    everything = config_from_dict(lay_over(plan.base_data, report_sets(plan)), source="report.bin_file")
-    for config in (plan.base, everything):
+    for config in filter(None, (plan.base, report_config(plan))):
         digests |= {pairs.name: pairs.sha256 for pairs in data.pair_sets(config)}
     return digests
 

@@ -49,6 +49,11 @@ class ReportConfig:
     bin_file: str | tuple[str, ...] | None = None
     """Pair sets that the search never sees, on which the confirmation reports; null reports on the tuning pairs."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The pair sets as a list; none, where the confirmation reports on the tuning pairs."""
+        return (self.bin_file,) if isinstance(self.bin_file, str) else self.bin_file or ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConstraintsConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,6 +67,8 @@ def open_study(plan: StudyPlan, *, data_digests: Mapping[str, str]) -> Opened:
     names = (plan.name, f"{plan.name}:confirmation")
     studies = [_create(name, storage, directions=directions, pruner=pruner) for name in names]
     _recognise(studies[0], plan, data_digests)
+    for study in studies:
+        _name_values(study, [objective.label for objective in plan.objectives])
     watch = Watch(silence_s=plan.study.recovery.silence_s)
     retries = plan.study.recovery.retries
     search, confirmation = (
@@ -100,6 +103,15 @@ def _create(name: str, storage: BaseStorage, *, directions: Sequence[Direction],
         raise ConfigError(f"study {name} cannot be opened: {error}") from error
 
 
+def _name_values(study: Study, labels: list[str]) -> None:
+    """Let programs that show studies call the values by the names of the metrics."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        if study.metric_names != labels:
+            study.set_metric_names(labels)
+
+
 def _recognise(study: Study, plan: StudyPlan, data_digests: Mapping[str, str]) -> None:
     identity = json.loads(json.dumps(_identity(plan, data_digests)))
     known = study.user_attrs.get(IDENTITY_ATTR)
@@ -132,7 +144,7 @@ def _identity(plan: StudyPlan, data_digests: Mapping[str, str]) -> dict[str, Any
 
 def _objective(plan: StudyPlan, index: int) -> dict[str, Any]:
     one = plan.objectives[index]
-    return {"metric": list(one.keys) or one.model_metric, "direction": one.direction, "value": one.value}
+    return {"metric": [one.key] if one.key else one.model_metric, "direction": one.direction, "value": one.value}
 
 
 def _shown(value: Any) -> str:

@@ -18,12 +18,16 @@ import torch
 from facerec.config.load import config_from_dict
 from facerec.config.schema import Config
 from facerec.errors import CheckpointError, MissingPathError, TrainingError
+from facerec.evaluation.result import metric_values
+from facerec.evaluation.suites import evaluate_configured
 from facerec.models.build import build_backbone
 from facerec.models.device import resolve_device
 from facerec.models.measure import measure
+from facerec.models.weights import load_backbone
 from facerec.training.history import Evaluation
 from facerec.training.launch import SECONDS_TO_SAVE
 from facerec.training.loop import train
+from facerec.training.record import TrainResult
 from facerec.training.run_folder import checkpoint_to_resume, latest_run, lock_run
 from facerec.training.warm import WarmData
 from facerec.tuning.budget import EPOCHS_ATTR
@@ -36,7 +40,7 @@ from facerec.tuning.settings import lay_over
 from facerec.tuning.tracker import StudyTracker
 from facerec.tuning.worker import Infeasible, Job, Outcome
 
-__all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "report_sets"]
+__all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "report_config"]
 
 FOLDER_ATTR = "facerec.run_folder"
 RUN_ATTR = "facerec.run_id"
@@ -59,8 +63,9 @@ class Trainer:
         config = self._configure(job)
         facts = self._check_constraints(config, job)
         job.note(FOLDER_ATTR, config.checkpoint.save_dir)
-        evaluations = self._train(config, job)
-        return self._outcome(evaluations, facts)
+        self._tell_what_came_before(config, job)
+        run_folder, reported = self._train(config, job)
+        return self._outcome(read_history(run_folder), facts, reported=reported)
 
     def _configure(self, job: Job) -> Config:
         place = self.plan.folder / ("confirm" if self.is_confirmation else "trials") / job.slot
@@ -71,7 +76,7 @@ class Trainer:
             "training.resume": _resumable(place) if job.is_retry else False,
         }
         if self.is_confirmation:
-            settings |= {"seed": job.attrs[SEED_ATTR], **report_sets(self.plan)}
+            settings["seed"] = job.attrs[SEED_ATTR]
         return config_from_dict(lay_over(data, settings), source=f"trial {job.number}")
 
     def _check_constraints(self, config: Config, job: Job) -> dict[str, float]:
@@ -93,14 +98,19 @@ class Trainer:
             self._facts[key] = model_facts(config, with_latency="latency_ms" in wanted)
         return self._facts[key]
 
-    def _train(self, config: Config, job: Job) -> list[Evaluation]:
-        objective = self.plan.objective if self.plan.objective.keys else None
-        if config.training.resume and objective is not None:
-            for evaluation in history_before(Path(str(config.training.resume))):
-                value = objective.of(evaluation)
-                if evaluation.epoch > 0 and value is not None:
-                    job.report(evaluation.epoch, value)
-        watch = _watcher(objective, job)
+    def _tell_what_came_before(self, config: Config, job: Job) -> None:
+        """Let the pruner know of the epochs that the trial has already trained."""
+        objective = self.plan.objective
+        if not config.training.resume or not objective.key:
+            return
+        for evaluation in history_before(Path(str(config.training.resume))):
+            value = objective.of(evaluation)
+            if evaluation.epoch > 0 and value is not None:
+                job.report(evaluation.epoch, value)
+
+    def _train(self, config: Config, job: Job) -> tuple[Path, dict[str, float]]:
+        """Train; the run's folder, and the metrics on the reporting pairs where they count."""
+        watch = _watcher(self.plan.objective if self.plan.objective.key else None, job)
         kind = "confirmation" if self.is_confirmation else "trial"
         name = f"{kind} {job.slot}"
         tags = {"facerec.study": self.plan.name, "facerec.trial": str(job.number), "facerec.kind": kind}
@@ -108,41 +118,61 @@ class Trainer:
             logging = {"run_name": name, "tags": {**config.logging.tags, **tags, **self.tracker.parent_tags()}}
             spread = dataclasses.replace(config, logging=dataclasses.replace(config.logging, **logging))
             folder = train_in_processes(spread, processes=self.plan.study.nproc, on_evaluation=watch)
-            return read_history(folder)
+            return folder, self._report(config, folder)
         tracker = self.tracker.trial(
             name=name,
             tags=tags,
             keeps_pictures=self.is_confirmation,
             on_start=lambda run_id: job.note(RUN_ATTR, run_id),
         )
-        return read_history(train(config, tracker=tracker, on_evaluation=watch, data=self.data).run_folder)
+        reported: dict[str, float] = {}
 
-    def _outcome(self, evaluations: list[Evaluation], facts: dict[str, float]) -> Outcome:
-        searched, reported = [], []
+        def report(result: TrainResult) -> None:
+            counted = result.best if self.plan.objective.value == "best" else result.last
+            reported.update(self._report(config, result.run_folder))
+            tracker.log_metrics(reported, step=counted.epoch if counted is not None else 0)
+
+        result = train(config, tracker=tracker, on_evaluation=watch, data=self.data, before_finish=report)
+        return result.run_folder, reported
+
+    def _report(self, config: Config, run_folder: Path) -> dict[str, float]:
+        """The metrics of the checkpoint that counts, on pairs that chose neither its setting nor its epoch."""
+        pairs = report_config(self.plan) if self.is_confirmation else None
+        if pairs is None:
+            return {}
+        device = resolve_device(config.device)
+        loaded = load_backbone(run_folder / self.plan.objective.value, config=config, device=device)
+        results = evaluate_configured(loaded.backbone, self.data.pair_sets(pairs), config=config, device=device)
+        return metric_values(results)
+
+    def _outcome(
+        self, evaluations: list[Evaluation], facts: dict[str, float], *, reported: dict[str, float]
+    ) -> Outcome:
+        searched, confirmed = [], []
         for objective in self.plan.objectives:
             if objective.model_metric:
                 searched.append(facts[objective.model_metric])
-                reported.append(facts[objective.model_metric])
+                confirmed.append(facts[objective.model_metric])
                 continue
             chosen = objective.choose(evaluations)
             if chosen is None:
                 raise TrainingError(f"no evaluation gave a finite {objective.label}")
             searched.append(_value(objective, chosen))
-            reported.append(_value(objective, chosen, report=self.is_confirmation))
+            judged = dataclasses.replace(chosen, metrics={**chosen.metrics, **reported})
+            confirmed.append(_value(objective, judged, report=self.is_confirmation))
         epochs = max((evaluation.epoch for evaluation in evaluations), default=0)
         attrs: dict[str, Any] = {EPOCHS_ATTR: epochs, **{f"facerec.{name}": value for name, value in facts.items()}}
         if self.is_confirmation:
-            attrs[REPORT_ATTR] = reported
+            attrs[REPORT_ATTR] = confirmed
         return Outcome(values=tuple(searched), attrs=attrs)
 
 
-def report_sets(plan: StudyPlan) -> dict[str, Any]:
-    """What the confirmation evaluates: the tuning pairs, which choose the epoch, and the reporting pairs."""
-    report = plan.study.report.bin_file
-    if report is None:
-        return {}
-    files = [report] if isinstance(report, str) else list(report)
-    return {"eval.bin_file": [*plan.base.bin_files, *files], "eval.dataset": None}
+def report_config(plan: StudyPlan) -> Config | None:
+    """The baseline with the reporting pairs in place of the tuning pairs; None where the study names none."""
+    if not plan.study.report.files:
+        return None
+    pairs = {"eval.bin_file": list(plan.study.report.files), "eval.dataset": None}
+    return config_from_dict(lay_over(plan.base_data, pairs), source="report.bin_file")
 
 
 def model_facts(config: Config, *, with_latency: bool) -> dict[str, float]:

@@ -104,6 +104,20 @@ def test_the_training_watches_the_objective(tmp_path: Path) -> None:
     assert (plan.base.training.monitor, plan.base.training.mode) == ("eval/orl/eer", "min")
 
 
+@pytest.mark.parametrize(
+    ("objective", "sentence"),
+    [
+        ({"metric": "eer", "direction": "maximize"}, "eer is better where it is less; remove direction"),
+        ({"metric": "macs", "direction": "maximize"}, "macs is better where it is less"),
+        ({"metric": "accuracy", "direction": "minimize"}, "accuracy is better where it is more"),
+        ({"metric": "xnorm"}, "say which with direction"),
+    ],
+)
+def test_an_objective_goes_the_way_in_which_it_is_better(tmp_path: Path, objective: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load_study(study(tmp_path, objective=objective))
+
+
 def test_a_storage_is_not_told_its_own_password(tmp_path: Path) -> None:
     plan = load_study(study(tmp_path), storage="postgresql://tuner:secret@db.example/facerec")
     assert "secret" not in json.dumps(plan_to_dict(plan))

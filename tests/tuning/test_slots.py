@@ -287,6 +287,13 @@ def test_the_time_of_a_lost_trial_counts_up_to_its_last_sign_of_life() -> None:
     assert busy_s([trial]) == 86400.0
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_other_programs_see_the_names_of_the_metrics(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, objective={"metric": "eer"}))
+    for table in (opened.search, opened.confirmation):
+        assert table.study.metric_names == ["eer"]
+
+
 def test_a_changed_space_objective_or_baseline_stops_with_a_sentence(tmp_path: Path) -> None:
     open_synthetic(make_study(tmp_path))
     space = {"head.margin": {"float": [0.0, 0.7]}, "training.lr": {"float": [0.01, 0.5], "log": True}}

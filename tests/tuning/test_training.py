@@ -6,15 +6,20 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from facerec.config.load import load_config
+from facerec.data.pairs import read_pairs
 from facerec.errors import ConfigError, FacerecError
+from facerec.evaluation.suites import evaluate_configured
+from facerec.models.weights import load_backbone
 from facerec.tracking.study import StudyRun
 from facerec.training.history import Evaluation
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
@@ -28,6 +33,7 @@ from facerec.tuning.report import StudyReport, describe_report
 from facerec.tuning.run import run_study
 from facerec.tuning.study import open_study, search_slots
 from facerec.tuning.trial import Trainer, _wait_until_free
+from facerec.tuning.winner import winner_run
 from facerec.tuning.worker import Job, Outcome, Phase, work
 from tests.packs import write_pack, write_pair_set
 
@@ -107,18 +113,46 @@ def test_trial_0_has_the_value_that_train_gives_the_base_configuration(finished:
     assert opened.search.trials()[0].values == [result.best.metrics["eval/tune/auc"]]
 
 
-def test_confirmation_trains_with_fresh_seeds_and_reports_the_other_pairs(finished: tuple[StudyReport, Path]) -> None:
+def test_confirmation_trains_with_fresh_seeds(finished: tuple[StudyReport, Path]) -> None:
     report, folder = finished
     confirmed = folder / "tuning" / "tiny" / "confirm"
     for one in report.candidates:
         assert sorted(one.by_seed) == [43, 44]
-        for seed, value in one.by_seed.items():
+        for seed in one.by_seed:
             place = latest_run(confirmed / f"{one.number:04d}-seed{seed}")
-            config = load_config(place / "config.yaml")
-            assert config.seed == seed
-            history = read_history(place)
-            best = max(history, key=lambda entry: entry.metrics["eval/tune/auc"])
-            assert value == best.metrics["eval/report/auc"]
+            assert load_config(place / "config.yaml").seed == seed
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "key"),
+    [
+        ({"bin_file": "tune.bin", "dataset": "people"}, "eval/people/auc"),
+        ({"bin_file": ["tune.bin", "more.bin"]}, "eval/mean/auc"),
+    ],
+    ids=["a set of another name than its file", "several sets"],
+)
+def test_reporting_pairs_choose_neither_setting_nor_epoch(tmp_path: Path, evaluated: dict[str, Any], key: str) -> None:
+    base = write_base(tmp_path)
+    write_pair_set(tmp_path / "pack" / "more.bin", pairs=30)
+    base.write_text(yaml.safe_dump(yaml.safe_load(base.read_text()) | {"eval": evaluated}))
+    report = run(load_study(write_study(tmp_path, budget={"trials": 2}, report={"bin_file": "report.bin"})))
+    study = tmp_path / "tuning" / "tiny"
+    for place in (latest_run(path) for kind in ("trials", "confirm") for path in (study / kind).iterdir()):
+        assert json.loads((place / "summary.json").read_text())["monitor"] == key
+        assert not [name for entry in read_history(place) for name in entry.metrics if "report" in name]
+    for trial in find_study(str(study)).search.trials():
+        history = read_history(latest_run(study / "trials" / trial.user_attrs["facerec.slot"]))
+        assert trial.values == [max(entry.metrics[key] for entry in history if entry.epoch > 0)]
+    best = winner_run(report) / "best"
+    loaded = load_backbone(best)
+    (result,) = evaluate_configured(
+        loaded.backbone,
+        [read_pairs(tmp_path / "pack" / "report.bin")],
+        config=loaded.config,
+        device=torch.device("cpu"),
+    )
+    assert report.verdict is not None
+    assert report.verdict.winner.by_seed[43] == result.auc
 
 
 def test_only_the_best_weights_are_kept(finished: tuple[StudyReport, Path]) -> None:
@@ -138,7 +172,7 @@ def test_the_tuned_configuration_is_valid_and_trains(finished: tuple[StudyReport
     assert result.best is not None
 
 
-def test_a_trial_can_be_trained_again(finished: tuple[StudyReport, Path]) -> None:
+def test_a_trial_can_be_trained_again(finished: tuple[StudyReport, Path], tmp_path: Path) -> None:
     _, folder = finished
     study = str(folder / "tuning" / "tiny")
     trial = find_study(study).search.trials()[2]
@@ -146,6 +180,8 @@ def test_a_trial_can_be_trained_again(finished: tuple[StudyReport, Path]) -> Non
     assert (config.head.margin, config.training.lr) == (trial.params["head.margin"], trial.params["training.lr"])
     assert config.training.epochs == 5
     assert config_of_trial(f"{study}:0").head.margin == 0.2
+    moved = shutil.copyfile(Path(study) / "journal.log", tmp_path / "moved.log")
+    assert config_of_trial("tiny:2", storage=str(moved)).head.margin == config.head.margin
     for wrong in (f"{study}:9", study, "nowhere:1"):
         with pytest.raises(FacerecError):
             config_of_trial(wrong)
