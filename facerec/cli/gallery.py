@@ -103,3 +103,9 @@ def search(
         return
     for match in matches:
         click.echo(f"{match['similarity']:.4f}  {'match' if match['match'] else '     '}  {match['name']}".rstrip())
+    if known.threshold is None:
+        click.echo("no threshold: a gallery of one person cannot tell how alike strangers are")
+    else:
+        is_known = any(match["match"] for match in matches)
+        verdict = "" if is_known else ": nobody reaches it, so nobody known is recognised"
+        click.echo(f"threshold {known.threshold:.4f} at FPIR {known.fpir:g}{verdict}")

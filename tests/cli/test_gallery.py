@@ -55,6 +55,17 @@ def test_people_get_lines(checkpoint: Path, people: Path, tmp_path: Path) -> Non
     assert first.startswith("1.0000  match")
 
 
+def test_a_stranger_is_told_that_nobody_reaches_the_threshold(checkpoint: Path, people: Path, tmp_path: Path) -> None:
+    out, stranger = tmp_path / "known.safetensors", tmp_path / "stranger.png"
+    stranger.write_bytes(face(77))
+    invoke("build", people, out, "--model", checkpoint)
+    known = invoke("search", people / "person 1.png", out, "--model", checkpoint).stdout.splitlines()[-1]
+    unknown = invoke("search", stranger, out, "--model", checkpoint).stdout.splitlines()[-1]
+    assert known.endswith("at FPIR 0.01")
+    assert unknown.startswith(known)
+    assert "nobody" in unknown
+
+
 def test_another_model_is_refused(checkpoint: Path, people: Path, tmp_path: Path) -> None:
     out = tmp_path / "known.safetensors"
     invoke("build", people, out, "--model", checkpoint)
