@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from facerec.config.schema import AugmentConfig
 from facerec.data.augment import augment_batch
@@ -20,6 +21,8 @@ from facerec.data.sampler import BatchRequest
 from facerec.errors import DataError
 
 __all__ = ["BadRecord", "FaceBatch", "FaceDataset", "ImagePack"]
+
+_INT64_BYTES = 8
 
 
 class ImagePack(Protocol):
@@ -74,16 +77,54 @@ class BadRecord(NamedTuple):
 
 
 class FaceBatch(NamedTuple):
-    """One batch, and what was wrong with it."""
+    """One batch in one block of memory, and what was wrong with it.
 
-    images_BCHW: Tensor
-    """(B, 3, H, W) uint8, RGB, a channels_last view."""
-    labels_B: Tensor
-    """(B,) int64."""
-    keys_B: Tensor
-    """(B,) int64, the records' keys."""
-    bad_records: tuple[BadRecord, ...]
+    A worker makes the block where the trainer can see it, and hands over its address: one piece, no copy.
+    """
+
+    block: Tensor
+    """uint8: the images, then labels and keys as int64 of this machine."""
+    size: int
+    """B."""
+    height: int
+    width: int
+    bad_records: Sequence[BadRecord]
     """What was left out, empty as a rule."""
+
+    @classmethod
+    def empty(cls, size: int, image_hw: tuple[int, int]) -> FaceBatch:
+        """Memory for a batch, shared where a worker of a loader makes it."""
+        height, width = image_hw
+        num_bytes = _align(size * height * width * 3) + 2 * size * _INT64_BYTES
+        if get_worker_info() is None:
+            block = torch.empty(num_bytes, dtype=torch.uint8)
+        else:
+            # torch.share_memory_() would copy what is not written yet.
+            block = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(num_bytes))
+        return cls(block, size, height, width, ())
+
+    @property
+    def images_BCHW(self) -> Tensor:
+        """(B, 3, H, W) uint8, RGB, a channels_last view."""
+        shape = self.size, self.height, self.width, 3
+        return self.block[: math.prod(shape)].view(shape).permute(0, 3, 1, 2)
+
+    @property
+    def labels_B(self) -> Tensor:
+        """(B,) int64."""
+        return self._numbers()[: self.size]
+
+    @property
+    def keys_B(self) -> Tensor:
+        """(B,) int64, the records' keys."""
+        return self._numbers()[self.size :]
+
+    def _numbers(self) -> Tensor:
+        return self.block[_align(self.size * self.height * self.width * 3) :].view(torch.int64)
+
+
+def _align(num_bytes: int) -> int:
+    return -(-num_bytes // _INT64_BYTES) * _INT64_BYTES
 
 
 class FaceDataset(Dataset[FaceBatch]):
@@ -124,7 +165,8 @@ class FaceDataset(Dataset[FaceBatch]):
         keys = self._pack.keys_at(request.indices)
         faults: dict[int, DataError] | None = {} if self._on_bad_record == "skip" else None
         faces = self._pack.read_faces(keys, faults=faults)
-        images = np.empty((len(keys), *self._image_hw, 3), dtype=np.uint8)
+        batch = FaceBatch.empty(len(keys), self._image_hw)
+        images = batch.images_BCHW.permute(0, 2, 3, 1).numpy()
         for row, (key, image) in enumerate(zip(keys.tolist(), faces.images, strict=True)):
             if faults and row in faults:
                 continue
@@ -138,12 +180,12 @@ class FaceDataset(Dataset[FaceBatch]):
         labels = faces.classes
         if faults:
             sources = _substitutes(bad, rows=sorted(faults), batch_size=len(keys))
-            images, labels, keys = images[sources], labels[sources], keys[sources]
+            images[:], labels, keys = images[sources], labels[sources], keys[sources]
         counters = request.indices if request.counters is None else request.counters
         augment_batch(images, self._augment, seed=self._seed, epoch=request.epoch, indices=counters)
-        return FaceBatch(
-            torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(keys), tuple(bad)
-        )
+        batch.labels_B.numpy()[:] = labels
+        batch.keys_B.numpy()[:] = keys
+        return batch._replace(bad_records=tuple(bad))
 
 
 def _substitutes(bad: Sequence[BadRecord], *, rows: Sequence[int], batch_size: int) -> NDArray[np.int64]:
