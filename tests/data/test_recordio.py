@@ -9,6 +9,7 @@ import os
 import pickle
 import random
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from facerec.data.image_record import build_image_record, parse_image_record
 from facerec.data.pack import FacePack
-from facerec.data.record_writer import MAGIC_BYTES
+from facerec.data.record_writer import MAGIC_BYTES, frame_record
 from facerec.data.recordio import RecordReader, RecordWriter
 from facerec.errors import DataError, MissingPathError, RecordError
 
@@ -100,6 +101,18 @@ def test_what_is_written_is_read_wherever_the_magic_lies(tmp_path: Path, payload
 
 
 @pytest.mark.parametrize("io", IO)
+def test_a_payload_is_cut_at_aligned_magics_alone() -> None:
+    magic = struct.pack("<I", 0xCED7230A)
+
+    def part(flag: int, payload: bytes) -> bytes:
+        return magic + struct.pack("<I", flag << 29 | len(payload)) + payload + bytes(-len(payload) % 4)
+
+    odd = b"a" + magic + b"bcd" + b"ef" + magic
+    assert frame_record(odd) == part(0, odd)
+    even = b"abcd" + magic + b"e" + magic + b"fgh" + magic
+    assert frame_record(even) == part(1, b"abcd") + part(2, b"e" + magic + b"fgh") + part(3, b"")
+
+
 def test_a_pickled_reader_reads_on(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
     rec = write(tmp_path, [b"one", b"two" + MAGIC_BYTES, b"three"])
     with RecordReader(rec, io=io) as reader, pickle.loads(pickle.dumps(reader)) as copy:

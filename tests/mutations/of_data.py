@@ -71,7 +71,7 @@ MUTATIONS = (
         file="data/record_writer.py",
         old="        if place % 4 == 0:\n",
         new="        if place >= 0:\n",
-        tests=("data/test_recordio.py::test_what_is_written_is_read_wherever_the_magic_lies",),
+        tests=("data/test_recordio.py::test_a_payload_is_cut_at_aligned_magics_alone",),
     ),
     Mutation(
         name="padding that is not zero is accepted",
@@ -248,8 +248,8 @@ MUTATIONS = (
         name="the name of a report may lead out of its folder",
         promise="S4",
         file="evaluation/output.py",
-        old='    label = re.sub(r"[^\\w.-]", "_", name or "_".join(result.name for result in results))[:80]',
-        new='    label = (name or "_".join(result.name for result in results))[:80]',
+        old='    return re.sub(r"[^\\w.-]", "_", name)[:80].lstrip(".") or "set"\n',
+        new='    return name[:80].lstrip(".") or "set"\n',
         tests=("evaluation/test_run.py::test_a_name_cannot_leave_the_folder",),
     ),
 )

@@ -1,8 +1,8 @@
 """Put every mutation into a copy of the project and see the named tests fail: ``make mutants``.
 
-The checkout itself is never changed. First the named tests run on an untouched copy, where all of them have to pass:
-a test that fails anyway, or is skipped, would catch nothing. Exit code 1 where a mutation survives, or no longer fits
-its source.
+The checkout itself is never changed. Beside the mutations the named tests run on an untouched copy, where all of them
+have to pass: a test that fails anyway, or is skipped, would catch nothing. Exit code 1 where one does not, where a
+mutation survives, or where it no longer fits its source.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         roots: SimpleQueue[Path] = SimpleQueue()
         for number in range(options.jobs):
             roots.put(_copy(Path(folder) / str(number)))
-        if problem := _control(roots, chosen):
-            print(problem, file=sys.stderr)
-            return 1
         with ThreadPoolExecutor(options.jobs) as threads:
+            control = threads.submit(_control, roots, chosen)
             results = list(threads.map(lambda one: _told(_try(one, roots)), chosen))
     caught = sum(result.verdict == "caught" for result in results)
     print(f"{caught} of {len(results)} mutations are caught")
-    return 0 if caught == len(results) else 1
+    if problem := control.result():
+        print(problem, file=sys.stderr)
+    return 0 if caught == len(results) and not problem else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,7 +95,7 @@ def _control(roots: SimpleQueue[Path], mutations: Sequence[Mutation]) -> str:
     code, failed, output = _pytest(root, tests, stops=False)
     roots.put(root)
     if code != 0:
-        return f"without any mutation {failed or 'pytest'} fails\n{output[-3000:]}"
+        return f"without any mutation {failed or 'pytest'} fails\n{output[-5000:]}"
     return ""
 
 
