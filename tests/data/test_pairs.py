@@ -219,6 +219,21 @@ def test_arrays_that_name_one_content_again_and_again_take_no_memory(tmp_path: P
         read_pairs(tmp_path / "x.bin")
 
 
+def test_text_that_becomes_bytes_again_and_again_takes_no_memory(tmp_path: Path) -> None:
+    text = b"X" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20) + b"q\x00"
+    encode = b"c_codecs\nencode\n(h\x00U\x06latin1tR"
+    (tmp_path / "x.bin").write_bytes(b"((" + encode.replace(b"h\x00", text, 1) + encode * 1999 + b"l(lt.")
+    with pytest.raises(PairSetError, match="makes more bytes than the file has"):
+        read_pairs(tmp_path / "x.bin")
+
+
+def test_a_known_name_in_another_module_means_nothing(tmp_path: Path) -> None:
+    for module in ("evil", "numpy.evil", "builtins"):
+        (tmp_path / "x.bin").write_bytes(b"c" + module.encode() + b"\ndtype\n(U\x02u1tR.")
+        with pytest.raises(PairSetError, match=rf"asks for {module}\.dtype; nothing was imported or run"):
+            read_pairs(tmp_path / "x.bin")
+
+
 def test_one_array_may_stand_in_many_pairs(tmp_path: Path) -> None:
     image = np.arange(200, dtype=np.uint8)
     (tmp_path / "x.bin").write_bytes(pickle.dumps(([image] * 200, [True] * 100), protocol=4))

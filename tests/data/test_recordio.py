@@ -100,7 +100,6 @@ def test_what_is_written_is_read_wherever_the_magic_lies(tmp_path: Path, payload
             assert reader.read_many(range(len(payloads))) == payloads
 
 
-@pytest.mark.parametrize("io", IO)
 def test_a_payload_is_cut_at_aligned_magics_alone() -> None:
     magic = struct.pack("<I", 0xCED7230A)
 
@@ -113,6 +112,7 @@ def test_a_payload_is_cut_at_aligned_magics_alone() -> None:
     assert frame_record(even) == part(1, b"abcd") + part(2, b"e" + magic + b"fgh") + part(3, b"")
 
 
+@pytest.mark.parametrize("io", IO)
 def test_a_pickled_reader_reads_on(tmp_path: Path, io: Literal["mmap", "pread"]) -> None:
     rec = write(tmp_path, [b"one", b"two" + MAGIC_BYTES, b"three"])
     with RecordReader(rec, io=io) as reader, pickle.loads(pickle.dumps(reader)) as copy:
@@ -418,6 +418,21 @@ def test_damage_is_reported_with_key_and_offset_or_harmless(tmp_path: Path, io: 
                 assert found.rstrip(b"\0") == payload.rstrip(b"\0")
                 assert 0 <= len(found) - len(payload) < 4
     assert num_reported > 300
+
+
+@pytest.mark.parametrize("io", IO)
+@pytest.mark.parametrize("short_by", [1, 2, 3])
+def test_a_length_that_is_a_little_too_short_is_noticed(
+    tmp_path: Path, io: Literal["mmap", "pread"], short_by: int
+) -> None:
+    rec = write(tmp_path, [b"x" * 12, b"y" * 12])
+    content = bytearray(rec.read_bytes())
+    content[4:8] = struct.pack("<I", 12 - short_by)
+    rec.write_bytes(content)
+    with RecordReader(rec, io=io) as reader:
+        with pytest.raises(RecordError, match=r"record 0 at byte 0 is damaged: its padding at byte .* is not zero"):
+            reader.read(0)
+        assert reader.read(1) == b"y" * 12
 
 
 def attempt(read: Callable[[], Any]) -> Any:
