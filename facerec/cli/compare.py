@@ -23,7 +23,12 @@ from facerec.errors import UsageError
 @config_option(required=False)
 @click.option("--output", metavar="DIR", default="", help="Folder for the reports; default: under logs/comparisons.")
 @click.option(
-    "--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Resamples of the bootstrap."
+    "--resamples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="Resamples of the bootstrap.",
 )
 @set_option
 @device_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facerec.cli.data_progress import NamedProgress, progress_bars
-from facerec.cli.options import debug_option, device_option, echo_json, json_option
+from facerec.cli.options import auto_device_option, debug_option, echo_json, json_option
 from facerec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _TRUSTED_RATE = 0.001
 )
 @click.option("--images-per-identity", type=int, default=4, show_default=True, metavar="K", help="Images to embed.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="OUT", help="Write a pack without all that.")
-@device_option
+@auto_device_option
 @json_option
 @debug_option
 def dedupe(

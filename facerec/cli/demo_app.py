@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import click
 
-from facerec.cli.options import debug_option, device_option, model_option
+from facerec.cli.options import auto_device_option, debug_option, model_option
 
 
 @click.command("demo-app")
 @model_option
-@click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True, help="Port on this machine.")
-@device_option
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    default=8765,
+    show_default=True,
+    help="Port on this machine.",
+)
+@auto_device_option
 @debug_option
 def demo_app(model: str, port: int, device: str) -> None:
     """Serve a page on this machine that compares two pictures of aligned faces.

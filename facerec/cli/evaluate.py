@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,7 @@ from facerec.cli.reports import echo_reports, progress_on_stderr
 from facerec.errors import UsageError
 
 if TYPE_CHECKING:
-    from facerec.evaluation.run import EvaluationRun
+    from facerec.evaluation.run import EvaluationRun, ReportOptions
 
 
 @click.command()
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resamples",
     type=click.IntRange(min=0),
+    metavar="N",
     default=None,
     help="Resamples of the bootstrap over people; 0 leaves its intervals out.  [default: 1000]",
 )
@@ -95,70 +97,69 @@ def evaluate(
     """
     if bool(checkpoint) == bool(embeddings):
         raise UsageError("give either --checkpoint MODEL or --embeddings FILE.npz")
-    folder = Path(output) if output else None
-    texts = [text for text in overrides if text.strip()]
     files = [file for file in bins if file]
+    place: dict[str, Any] = {
+        "config_path": config_path,
+        "overrides": [text for text in overrides if text.strip()],
+        "name": name or None,
+        "output": Path(output) if output else None,
+    }
+    useless = {"--bin": files, "--group": group_sets, "--no-faces": no_faces, "--upload-faces": upload_faces}
     if templates:
-        _refuse(
-            "--templates", **{"--embeddings": embeddings, "--bin": files, "--group": group_sets, "--groups": groups}
-        )
-        _refuse("--templates", **{"--group-far": group_far, "--resamples": resamples, "--no-faces": no_faces})
-        _refuse("--templates", **{"--save-embeddings": save_embeddings, "--upload-faces": upload_faces})
-        _evaluate_templates(
-            templates,
-            checkpoint=checkpoint,
-            config_path=config_path,
-            overrides=texts,
-            name=name or None,
-            output=folder,
-            device=device or None,
-            as_json=as_json,
-        )
+        useless |= {"--groups": groups, "--group-far": group_far is not None, "--resamples": resamples is not None}
+        _refuse("--templates", useless | {"--embeddings": embeddings, "--save-embeddings": save_embeddings})
+        _evaluate_templates(templates, checkpoint=checkpoint, device=device or None, as_json=as_json, **place)
         return
-    if group_far is not None and not (groups or any(group_sets) or embeddings):
-        raise UsageError("--group-far has no effect without groups; give --group or --groups, or remove it")
-    from facerec.evaluation.run import ReportOptions, run_evaluation, run_on_embeddings
+    from facerec.evaluation.run import run_evaluation, run_on_embeddings
+    from facerec.serving.locate import locate_model
+
+    options = _options(resamples, group_sets, groups, group_far, faces=not no_faces, save_embeddings=save_embeddings)
+    if embeddings:
+        _refuse("--embeddings", useless | {"--device": device, "--save-embeddings": save_embeddings})
+        run = run_on_embeddings(embeddings, options=options, **place)
+    else:
+        if group_far is not None and not (groups or any(group_sets)):
+            raise UsageError("--group-far has no effect without groups; give --group or --groups, or remove it")
+        run = run_evaluation(
+            checkpoint=locate_model(checkpoint),
+            subject=checkpoint,
+            bins=files,
+            device=device or None,
+            progress=progress_on_stderr(),
+            options=options,
+            **place,
+        )
+    _show(run, as_json=as_json)
+    _record(run, subject=checkpoint or embeddings, with_faces=upload_faces)
+
+
+def _record(run: EvaluationRun, *, subject: str, with_faces: bool) -> None:
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from facerec.tracking.evaluation import record_evaluation
+
+        record_evaluation(run, subject=subject, with_faces=with_faces)
+
+
+def _options(
+    resamples: int | None,
+    group_sets: tuple[str, ...],
+    groups: str,
+    group_far: float | None,
+    *,
+    faces: bool,
+    save_embeddings: str,
+) -> ReportOptions:
+    from facerec.evaluation.run import ReportOptions
 
     defaults = ReportOptions()
-    options = ReportOptions(
+    return ReportOptions(
         num_resamples=defaults.num_resamples if resamples is None else resamples,
-        faces=not no_faces,
+        faces=faces,
         group_sets=tuple(map(_split_group, filter(None, group_sets))),
         groups_csv=groups or None,
         group_far=defaults.group_far if group_far is None else group_far,
         save_embeddings=Path(save_embeddings) if save_embeddings else None,
     )
-    if embeddings:
-        given = {"--bin": files, "--device": device, "--group": group_sets, "--no-faces": no_faces}
-        _refuse("--embeddings", **given, **{"--upload-faces": upload_faces, "--save-embeddings": save_embeddings})
-        run = run_on_embeddings(
-            embeddings,
-            config_path=config_path,
-            overrides=texts,
-            name=name or None,
-            output=folder,
-            options=options,
-        )
-    else:
-        from facerec.serving.locate import locate_model
-
-        run = run_evaluation(
-            checkpoint=locate_model(checkpoint),
-            subject=checkpoint,
-            config_path=config_path,
-            overrides=texts,
-            bins=files,
-            name=name or None,
-            output=folder,
-            device=device or None,
-            progress=progress_on_stderr(),
-            options=options,
-        )
-    _show(run, as_json=as_json)
-    if os.environ.get("MLFLOW_RUN_ID"):
-        from facerec.tracking.evaluation import record_evaluation
-
-        record_evaluation(run, subject=checkpoint or embeddings, with_faces=upload_faces)
 
 
 def _split_group(text: str) -> tuple[str, str]:
@@ -200,10 +201,10 @@ def _evaluate_templates(
         record_templates(run, subject=checkpoint)
 
 
-def _refuse(option: str, **given: object) -> None:
-    useless = [name for name, value in given.items() if value]
-    if useless:
-        raise UsageError(f"{useless[0]} has no effect with {option}; remove it")
+def _refuse(option: str, others: Mapping[str, object]) -> None:
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise UsageError(f"{given[0]} has no effect with {option}; remove it")
 
 
 def _show(run: EvaluationRun, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from facerec.cli.lazy import LazyGroup
-from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option, model_option
+from facerec.cli.options import auto_device_option, config_option, debug_option, echo_json, json_option, model_option
 from facerec.cli.reports import progress_on_stderr
 
 COMMANDS = {
@@ -33,7 +33,7 @@ def gallery() -> None:
     help="Share of strangers who may find a match; gives the threshold.",
 )
 @config_option(required=False)
-@device_option
+@auto_device_option
 @json_option
 @debug_option
 def build(folder: str, out: str, model: str, fpir: float, config_path: str | None, device: str, as_json: bool) -> None:
@@ -78,9 +78,11 @@ def build(folder: str, out: str, model: str, fpir: float, config_path: str | Non
 @click.argument("image")
 @click.argument("gallery_path", metavar="GALLERY")
 @model_option
-@click.option("--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Candidates to show.")
+@click.option(
+    "--top", type=click.IntRange(1, 1000), metavar="K", default=5, show_default=True, help="Candidates to show."
+)
 @config_option(required=False)
-@device_option
+@auto_device_option
 @json_option
 @debug_option
 def search(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
+    "auto_device_option",
     "config_option",
     "debug_option",
     "device_option",
@@ -45,6 +46,14 @@ def device_option(command: F) -> F:
     """``--device``."""
     decorate = click.option(
         "--device", metavar="DEVICE", default="", help="auto, cpu, cuda or cuda:N; overrides the configuration."
+    )
+    return decorate(command)
+
+
+def auto_device_option(command: F) -> F:
+    """``--device`` where no configuration has a say."""
+    decorate = click.option(
+        "--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
     )
     return decorate(command)
 

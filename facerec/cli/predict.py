@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option, model_option
+from facerec.cli.options import auto_device_option, config_option, debug_option, echo_json, json_option, model_option
 from facerec.errors import UsageError
 
 
@@ -20,7 +20,7 @@ from facerec.errors import UsageError
     help="Also decide, at this false accept rate; for a registered predictor.",
 )
 @config_option(required=False)
-@device_option
+@auto_device_option
 @json_option
 @debug_option
 def predict(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facerec.cli.options import config_option, debug_option, device_option, echo_json, json_option
+from facerec.cli.options import auto_device_option, config_option, debug_option, echo_json, json_option
 from facerec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--data-license", metavar="TEXT", default="", help="Licence of the training data, for the model card.")
 @click.option("--force", is_flag=True, help="Give the alias even to a model that is worse.")
 @config_option(required=False)
-@device_option
+@auto_device_option
 @json_option
 @debug_option
 def register(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     default="",
     help="Train with the setting of a trial of a study, in place of --config.",
 )
+@click.option(
+    "--storage", metavar="URL", default="", help="Where the study of --from-trial is kept, if not in its folder."
+)
 @set_option
 @device_option
 @click.option(
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 def train(
     config_path: str | None,
     from_trial: str,
+    storage: str,
     overrides: tuple[str, ...],
     device: str,
     resume: str,
@@ -85,13 +89,15 @@ def train(
         raise click.UsageError("--dry-run and --overfit run in one process; leave --nproc out")
     if bool(config_path) == bool(from_trial):
         raise click.UsageError("give either --config FILE or --from-trial STUDY:N")
+    if storage and not from_trial:
+        raise click.UsageError("--storage has no effect without --from-trial; remove it")
     if nproc > 1 and from_trial:
         raise click.UsageError("write the trial's configuration with `facerec tune export` to train it in processes")
     texts = [*overrides, *_option_overrides(device, resume)]
     if from_trial:
         from facerec.tuning.locate import config_of_trial
 
-        config = config_of_trial(from_trial, overrides=texts)
+        config = config_of_trial(from_trial, storage=storage or None, overrides=texts)
     else:
         config = load_config(config_path or "", texts)
     if nproc > 1:
@@ -120,12 +126,14 @@ def _train(config: Config, *, register_as: str) -> None:
     from facerec.training.summary import describe_summary, read_summary
 
     tracker = build_tracker(config, log_folder=Path(config.logging.log_dir))
+    appraisal = None
 
     def keep(result: TrainResult) -> None:
         if config.logging.mlflow and config.logging.model:
             from facerec.tracking.predictor import keep_predictor
 
-            keep_predictor(tracker, result, device=config.device)
+            nonlocal appraisal
+            appraisal = keep_predictor(tracker, result, device=config.device)
 
     result = run_training(config, tracker=tracker, before_finish=keep)
     if is_first_process():
@@ -134,7 +142,7 @@ def _train(config: Config, *, register_as: str) -> None:
             from facerec.cli.register import describe
             from facerec.serving.register import register
 
-            registration = register(str(result.run_folder), name=register_as, device=config.device)
+            registration = register(str(result.run_folder), name=register_as, device=config.device, appraisal=appraisal)
             click.echo(describe(registration))
             click.get_current_context().exit(1 if registration.decision.gate == "failed" else 0)
 

@@ -26,7 +26,7 @@ from facerec.evaluation.stored import read_embeddings, score_stored, write_embed
 from facerec.evaluation.suites import (
     EmbeddedPairs,
     SetProgress,
-    embed_pair_sets,
+    embed_configured,
     find_pair_sets,
     locate_pair_file,
     score_embedded,
@@ -38,6 +38,7 @@ from facerec.models.weights import LoadedBackbone, load_backbone
 __all__ = [
     "EvaluationRun",
     "ReportOptions",
+    "command_of",
     "describe_flip",
     "describe_model",
     "load_model",
@@ -104,31 +105,14 @@ def run_evaluation(
     config = with_pair_sets(config, bins, name)
     pair_sets = _find_sets(config, bins=bins, options=options)
     csv_groups = _read_csv_groups(options, [pair_set.num_pairs for pair_set in pair_sets])
-    embedded = embed_pair_sets(
-        loaded.backbone,
-        pair_sets,
-        image_hw=config.image_hw,
-        device=target,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
-        progress=progress,
-    )
+    embedded = embed_configured(loaded.backbone, pair_sets, config=config, device=target, progress=progress)
     results = [score_embedded(one) for one in embedded]
     _save(embedded, options.save_embeddings)
-    arguments = {
-        "--config": config_path,
-        "--checkpoint": subject or checkpoint,
-        "--name": name,
-        "--device": device,
-        "--groups": options.groups_csv,
-    }
-    listed = [
-        *(("--set", text) for text in overrides),
-        *(("--bin", file) for file in bins),
-        *(("--group", f"{group}={file}") for group, file in options.group_sets),
-    ]
+    listed = [*(("--bin", file) for file in bins), *_group_arguments(options)]
     facts = {
-        "command": _command([*arguments.items(), *listed]),
+        "command": command_of(
+            subject or checkpoint, config_path=config_path, overrides=overrides, name=name, device=device, others=listed
+        ),
         **describe_model(loaded),
         "images": f"{config.image_hw[0]}x{config.image_hw[1]}, {describe_flip(config.eval.flip)}",
         "device": f"{target}: {describe_device(target)}",
@@ -224,6 +208,25 @@ def describe_model(loaded: LoadedBackbone) -> dict[str, str]:
 def describe_flip(flip: bool) -> str:
     """Which images count, as a fact of a report."""
     return "original and mirrored images" if flip else "original images alone"
+
+
+def _group_arguments(options: ReportOptions) -> list[tuple[str, object]]:
+    named = [("--group", f"{group}={file}") for group, file in options.group_sets]
+    return [("--groups", options.groups_csv), *named]
+
+
+def command_of(
+    checkpoint: str | Path,
+    *,
+    config_path: str | Path | None,
+    overrides: Sequence[str],
+    name: str | None,
+    device: str | None,
+    others: Sequence[tuple[str, object]],
+) -> str:
+    """The command that evaluates a checkpoint like this, as a fact of a report."""
+    own = [("--config", config_path), ("--checkpoint", checkpoint), ("--name", name), ("--device", device)]
+    return _command([*own, *(("--set", text) for text in overrides), *others])
 
 
 def _command(arguments: Sequence[tuple[str, object]]) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from facerec.config.schema import Config
 from facerec.data.pairs import PairSet, read_pairs
 from facerec.errors import ConfigError, MissingPathError
-from facerec.evaluation.embed import Embeddings, Progress, embed_images, find_duplicates
+from facerec.evaluation.embed import Embeddings, embed_images, find_duplicates
 from facerec.evaluation.names import MEAN, resolve_monitor
 from facerec.evaluation.result import PairResult, metric_values, score_pairs
 
@@ -22,9 +22,9 @@ __all__ = [
     "EmbeddedPairs",
     "PairResult",
     "SetProgress",
+    "embed_configured",
     "embed_pair_sets",
     "evaluate_configured",
-    "evaluate_pair_set",
     "evaluate_suite",
     "find_pair_sets",
     "locate_pair_file",
@@ -78,33 +78,6 @@ def locate_pair_file(name: str, *, data_root: str | Sequence[str] | None) -> Pat
     raise MissingPathError(f"pair set {name} does not exist (looked for {tried}); check eval.bin_file and data.root")
 
 
-def evaluate_pair_set(
-    backbone: nn.Module,
-    pair_set: PairSet,
-    *,
-    image_hw: tuple[int, int],
-    device: torch.device,
-    batch_size: int,
-    flip: bool = True,
-    progress: Progress | None = None,
-) -> PairResult:
-    """Verify a backbone that is on ``device`` on one set; see `embed_pair_sets` and `score_pairs`.
-
-    Raises:
-        ImageError, ModelError, MetricError: as there.
-    """
-    (result,) = evaluate_suite(
-        backbone,
-        [pair_set],
-        image_hw=image_hw,
-        device=device,
-        batch_size=batch_size,
-        flip=flip,
-        progress=None if progress is None else lambda _, done, total: progress(done, total),
-    )
-    return result
-
-
 def evaluate_configured(
     backbone: nn.Module,
     pair_sets: Sequence[PairSet],
@@ -113,8 +86,26 @@ def evaluate_configured(
     device: torch.device,
     progress: SetProgress | None = None,
 ) -> list[PairResult]:
-    """`evaluate_suite` with the settings of a configuration."""
-    return evaluate_suite(
+    """Verify a backbone that is on ``device`` as a configuration says; see `embed_configured` and `score_pairs`.
+
+    Raises:
+        ImageError, ModelError, MetricError: as there.
+    """
+    embedded = embed_configured(backbone, pair_sets, config=config, device=device, progress=progress)
+    return [score_embedded(one) for one in embedded]
+
+
+def embed_configured(
+    backbone: nn.Module,
+    pair_sets: Sequence[PairSet],
+    *,
+    config: Config,
+    device: torch.device,
+    progress: SetProgress | None = None,
+    embed: Callable[..., Embeddings] = embed_images,
+) -> list[EmbeddedPairs]:
+    """`embed_pair_sets` with the settings of a configuration."""
+    return embed_pair_sets(
         backbone,
         pair_sets,
         image_hw=config.image_hw,
@@ -122,6 +113,7 @@ def evaluate_configured(
         batch_size=config.eval.test_batch_size,
         flip=config.eval.flip,
         progress=progress,
+        embed=embed,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from facerec.evaluation.document import Block, Heading, Paragraph, Picture, Tabl
 from facerec.evaluation.output import closing_facts, file_label, open_folder, write_documents
 from facerec.evaluation.pictures import Curve, draw_curves
 from facerec.evaluation.pictures_detail import write_cmc_picture
-from facerec.evaluation.run import describe_flip, describe_model, load_model
+from facerec.evaluation.run import command_of, describe_flip, describe_model, load_model
 from facerec.evaluation.stored_scores import REPORT_FILE
 from facerec.evaluation.suites import SetProgress
 from facerec.evaluation.template_files import TemplateSet, read_templates
@@ -23,6 +22,7 @@ from facerec.evaluation.template_report import identification_to_json, template_
 from facerec.evaluation.template_scores import (
     RANKS,
     Identification,
+    PooledTemplates,
     TemplateVerification,
     embed_templates,
     identify_templates,
@@ -98,23 +98,40 @@ def run_on_templates(
         flip=config.eval.flip,
         progress=None if progress is None else lambda done, total: progress(templates.name, done, total),
     )
-    verified = found = None
-    if templates.pairs is not None and templates.genuine is not None:
-        verified = verify_templates(pooled, templates.pairs, templates.genuine)
-    if templates.probes is not None:
-        found = identify_templates(pooled, templates.galleries, templates.probes)
+    verified, found = _judge(pooled, templates)
     facts = {
-        "command": shlex.join(
-            ["facerec", "evaluate", "--templates", str(folder), "--checkpoint", str(subject or checkpoint)]
+        "command": command_of(
+            subject or checkpoint,
+            config_path=config_path,
+            overrides=overrides,
+            name=name,
+            device=device,
+            others=[("--templates", folder)],
         ),
         **describe_model(loaded),
-        "images": f"{len(templates.templates)} in {len(pooled.numbers)} templates, {describe_flip(config.eval.flip)}, "
-        f"{'aligned by their landmarks' if templates.landmarks is not None else 'taken as they are'}",
+        "images": f"{_describe_images(templates)}, {describe_flip(config.eval.flip)}",
         "device": f"{target}: {describe_device(target)}",
         "folder": str(folder),
     }
     parent = Path(config.logging.log_dir) / "evaluations"
     return _write(templates, facts, verified=verified, found=found, output=output, parent=parent)
+
+
+def _judge(
+    pooled: PooledTemplates, templates: TemplateSet
+) -> tuple[TemplateVerification | None, Identification | None]:
+    verified = found = None
+    if templates.pairs is not None and templates.genuine is not None:
+        verified = verify_templates(pooled, templates.pairs, templates.genuine)
+    if templates.probes is not None:
+        found = identify_templates(pooled, templates.galleries, templates.probes)
+    return verified, found
+
+
+def _describe_images(templates: TemplateSet) -> str:
+    counts = templates.counts
+    how = "aligned by their landmarks" if templates.landmarks is not None else "taken as they are"
+    return f"{counts['images']} in {counts['templates']} templates, {how}"
 
 
 def _write(

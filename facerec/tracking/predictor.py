@@ -53,7 +53,7 @@ def _keep(tracker: Tracker, result: TrainResult, *, device: str) -> Appraisal:
 
     folder = result.run_folder / ("best" if (result.run_folder / "best").exists() else "last")
     loaded = load_backbone(folder, device=resolve_device(device))
-    appraisal = appraise(loaded)
+    appraisal = appraise(loaded, known=result.best_results)
     evaluation = result.best or result.last
     card = write_card(
         f"{loaded.config.model.backbone} on {loaded.config.data.name}", spec=appraisal.spec, facts=appraisal.facts

@@ -13,6 +13,7 @@ from typing import Any
 
 from facerec.config.monitor import EPOCH_ACCURACY, EPOCH_LOSS
 from facerec.evaluation.names import metric_key
+from facerec.evaluation.result import PairResult
 from facerec.fsio import atomic_write_text
 from facerec.training.checkpoint import mark
 from facerec.training.describe import describe_run
@@ -38,6 +39,8 @@ class TrainResult:
     best: Evaluation | None
     last: Evaluation | None
     tracker_run_id: str | None
+    best_results: tuple[PairResult, ...] = ()
+    """Of the best evaluation, for each pair set; none, where an earlier process has made it."""
 
 
 @contextmanager
@@ -75,8 +78,10 @@ def record_epoch(session: Session) -> Evaluation:
         metrics |= {EPOCH_LOSS: window.loss, EPOCH_ACCURACY: window.accuracy}
         session.tracker.log_metrics(metrics, step=session.epoch)
         session.epoch_means.clear()
+    results: list[PairResult] = []
     if _is_due(session):
-        metrics = metrics | verify(session)
+        measured, results = verify(session)
+        metrics = metrics | measured
     evaluation = Evaluation(epoch=session.epoch, step=session.global_step, metrics=metrics)
     session.evaluations.append(evaluation)
     if session.world.is_main:
@@ -84,6 +89,7 @@ def record_epoch(session: Session) -> Evaluation:
         atomic_write_text(session.run_folder / "history.json", json.dumps(entries, indent=1))
         if session.judgement.best is evaluation:
             mark(session.run_folder, "best", (session.run_folder / "last").resolve())
+            session.best_results = tuple(results)
         _tell(session, evaluation)
     if session.on_evaluation is not None:
         session.on_evaluation(evaluation)
@@ -102,6 +108,7 @@ def conclude(session: Session) -> TrainResult:
         best=judgement.best,
         last=trained[-1] if trained else None,
         tracker_run_id=session.tracker.run_id,
+        best_results=session.best_results,
     )
     if session.world.is_main:
         _write_summary(session, result)

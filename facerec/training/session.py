@@ -14,6 +14,7 @@ from facerec.config.schema import Config
 from facerec.data.device_copy import Batch
 from facerec.data.loader import TrainLoader
 from facerec.data.pairs import PairSet
+from facerec.evaluation.result import PairResult
 from facerec.models.classification import LossOutput
 from facerec.training.assembly import Parts
 from facerec.training.distributed import World
@@ -52,6 +53,8 @@ class Session:
     step_in_epoch: int = 0
     global_step: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
+    best_results: tuple[PairResult, ...] = ()
+    """Of the best evaluation, on rank 0; none, where a process before this one has made it."""
     recent_keys: deque[tuple[int, list[int]]] = field(default_factory=lambda: deque(maxlen=64))
     """Record keys of the newest batches of this process, to name the one that broke the loss."""
     skipped_records: int = 0

@@ -13,15 +13,15 @@ from torch import nn
 from facerec.evaluation.embed import Embeddings, NameOf, Progress, embed_images
 from facerec.evaluation.pictures import write_roc_picture
 from facerec.evaluation.result import PairResult, metric_values
-from facerec.evaluation.suites import embed_pair_sets, score_embedded
+from facerec.evaluation.suites import embed_configured, score_embedded
 from facerec.training.distributed import World
 from facerec.training.session import Session
 
 __all__ = ["embed_together", "verify"]
 
 
-def verify(session: Session) -> dict[str, float]:
-    """Verify the model on every pair set; the metrics, the same on every process.
+def verify(session: Session) -> tuple[dict[str, float], list[PairResult]]:
+    """Verify the model on every pair set; the metrics, the same on every process, and on rank 0 the results.
 
     Rank 0 also hands them to the tracker, with the ROC picture.
     """
@@ -37,21 +37,19 @@ def verify(session: Session) -> dict[str, float]:
         session.tracker.log_image(picture, key="roc", step=session.epoch)
     # JSON keeps every bit of a float, so that all processes judge alike.
     shared: dict[str, float] = json.loads(session.world.text_of_main(json.dumps(metrics)))
-    return shared
+    return shared, results
 
 
 def _results(session: Session) -> list[PairResult]:
     """The result of every pair set, on rank 0; none elsewhere."""
-    config, backbone = session.config, session.parts.verified_backbone
+    backbone = session.parts.verified_backbone
     # Each process has the running statistics of its own last batch; the checkpoint holds those of rank 0.
     session.world.take_buffers_of_main(backbone)
-    embedded = embed_pair_sets(
+    embedded = embed_configured(
         backbone,
         session.pair_sets,
-        image_hw=config.image_hw,
+        config=session.config,
         device=session.device,
-        batch_size=config.eval.test_batch_size,
-        flip=config.eval.flip,
         embed=partial(embed_together, session.world),
     )
     return [score_embedded(one) for one in embedded] if session.world.is_main else []

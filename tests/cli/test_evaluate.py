@@ -137,6 +137,12 @@ def test_what_has_no_effect_on_embeddings_is_refused(stored, option):
         invoke("--embeddings", stored, *option)
 
 
+@pytest.mark.parametrize("option", [["--resamples", "0"], ["--group-far", "0.01"], ["--bin", "a"], ["--no-faces"]])
+def test_what_has_no_effect_on_templates_is_refused(option):
+    with pytest.raises(UsageError, match=f"{option[0]} has no effect with --templates"):
+        invoke("--checkpoint", "c", "--templates", "IJBC", *option)
+
+
 def test_a_group_far_without_groups_is_refused():
     with pytest.raises(UsageError, match="--group-far has no effect without groups"):
         invoke("--checkpoint", "c", "--group-far", "0.01")

@@ -192,3 +192,8 @@ def test_predict_names_what_it_cannot_read(
     assert str(faces[1]) in captured.err
     assert run("predict", *faces, "--model", tmp_path / "absent") == 2
     assert "absent does not exist" in capsys.readouterr().err
+
+
+def test_a_storage_belongs_to_a_trial(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--config", config, "--storage", "sqlite:///study.db") == 2
+    assert "--storage has no effect without --from-trial" in capsys.readouterr().err

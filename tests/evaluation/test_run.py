@@ -13,7 +13,7 @@ from facerec.config.load import config_from_dict
 from facerec.data.pairs import read_pairs
 from facerec.errors import ConfigError, MissingPathError, UsageError
 from facerec.evaluation.run import ReportOptions, run_evaluation, run_on_embeddings
-from facerec.evaluation.suites import evaluate_pair_set
+from facerec.evaluation.suites import evaluate_suite
 from facerec.fsio import sha256_file
 from facerec.models.build import build_backbone
 
@@ -56,9 +56,9 @@ def settings(folder, **changes):
 def test_results_are_those_of_the_backbone_and_the_files_agree(place, tmp_path):
     folder, backbone = place
     run = run_evaluation(**settings(folder, output=tmp_path / "out"))
-    expected = evaluate_pair_set(
+    (expected,) = evaluate_suite(
         backbone,
-        read_pairs(folder / "data" / "a.bin", name="a"),
+        [read_pairs(folder / "data" / "a.bin", name="a")],
         image_hw=(SIDE, SIDE),
         device=torch.device("cpu"),
         batch_size=32,

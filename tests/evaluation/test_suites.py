@@ -9,11 +9,16 @@ from facerec.data.pairs import read_pairs
 from facerec.errors import ConfigError, ImageError, MetricError, MissingPathError
 from facerec.evaluation.embed import embed_images
 from facerec.evaluation.result import metric_values
-from facerec.evaluation.suites import evaluate_pair_set, evaluate_suite, find_pair_sets
+from facerec.evaluation.suites import evaluate_suite, find_pair_sets
 
 from .conftest import SIDE, TinyBackbone, jpeg, write_bin
 
 SETTINGS = {"image_hw": (SIDE, SIDE), "device": torch.device("cpu"), "batch_size": 8}
+
+
+def evaluate_pair_set(backbone, pair_set, **settings):
+    (result,) = evaluate_suite(backbone, [pair_set], **settings)
+    return result
 
 
 def config(root=None, **evaluation):
