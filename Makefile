@@ -84,7 +84,7 @@ test-wheel: $(VENV)/installed
 	rm -rf $(WHEEL_VENV) dist && $(BIN)/uv build --quiet --wheel --out-dir dist
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(BIN)/uv pip install --quiet --python $(WHEEL_VENV)/bin/python "$$(echo $(CURDIR)/dist/*.whl)[demo]"
-	sh tests/packaging/try_wheel.sh $(abspath $(WHEEL_VENV))
+	sh tests/packaging/try_wheel.sh $(abspath $(WHEEL_VENV)) $(CURDIR)/docker/serve.Dockerfile
 	rm -rf $(WHEEL_VENV) dist
 
 # The face detector of facerec data align. Its metadata asks for a torch of 2024; it runs with current ones.

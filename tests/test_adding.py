@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("adding-*.md"))
-_COPIED = ("facerec", "tests", "configs", "studies", "docs", "README.md", "README_zh.md", "pyproject.toml", "Makefile")
+_COPIED = (
+    *("facerec", "tests", "configs", "studies", "docs", "benchmarks"),
+    *("README.md", "README_zh.md", "pyproject.toml", "conda.yaml", "MLproject", "Makefile", "LICENSE"),
+)
 _CODE = r"(?:``(?P<{0}2>.+?)``|`(?P<{0}1>[^`]+)`)"
 _STEP = re.compile(
     r"^(?:Make `(?P<new>[^`]+)`|In (?P<files>`[^`\n]+`(?: and `[^`\n]+`)*), (?P<place>below|above) "

@@ -1,8 +1,11 @@
-# Usage: sh try_wheel.sh VENV. Does in an empty folder, with the program that is installed in VENV, what a newcomer does.
+# Usage: sh try_wheel.sh VENV RECIPE. Does in an empty folder, with the program that is installed in VENV, what a newcomer
+# does, and runs the command of the image that RECIPE, a Dockerfile for serving, makes.
 set -eu
 bin="$1/bin"
+recipe="$2"
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+server=
+trap 'test -z "$server" || kill -- "-$server"; rm -rf "$folder"' EXIT
 cd "$folder"
 export MLFLOW_DISABLE_TELEMETRY=true PATH="$bin:$PATH"
 unset PYTHONPATH
@@ -28,4 +31,33 @@ if python -c "import facerec" 2> /dev/null; then echo "facerec is still installe
 without=$(ask)
 echo "$with"
 test "$with" = "$without"
-echo "the installed wheel works"
+
+# What the image runs: its command, its check of health, and a signal to the group, as tini -g sends it.
+python - "$recipe" << 'END'
+import json, pathlib, re, sys
+text = re.sub(r"\\\n\s*", "", pathlib.Path(sys.argv[1]).read_text())
+pathlib.Path("serve.sh").write_text(json.loads(re.findall(r"^CMD (.*)", text, re.M)[-1])[2])
+pathlib.Path("health.py").write_text(json.loads(re.findall(r"^HEALTHCHECK .*? CMD (.*)", text, re.M)[-1])[2])
+END
+export MODEL_URI=models:/demo@champion WORKERS=2
+PORT=$(python -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
+export PORT
+setsid sh serve.sh > server.txt 2>&1 &
+server=$!
+tries=0
+until python health.py 2> /dev/null; do
+    tries=$((tries + 1))
+    test "$tries" -lt 100 || { cat server.txt; exit 1; }
+    sleep 3
+done
+python - << 'END'
+import os, urllib.request
+url = f"http://127.0.0.1:{os.environ['PORT']}/invocations"
+request = urllib.request.Request(url, open("pair.json", "rb").read(), {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=60).read().decode())
+END
+kill -- "-$server"
+wait "$server" || true
+server=
+if python health.py 2> /dev/null; then echo "the server has outlived its signal" && exit 1; fi
+echo "the installed wheel and the command of the image work"
