@@ -27,6 +27,7 @@ from torchvision.ops import StochasticDepth
 from facerec.models.backbones.base import Backbone, halve_up
 from facerec.models.backbones.fusing import ConvNorm, RepDepthwise
 from facerec.models.precision import embed_float32
+from facerec.models.prelu import PReLU
 
 __all__ = ["FastContextFaceV2", "fastcontextface_v2"]
 
@@ -60,7 +61,7 @@ class _Block(nn.Module):
         inner = _EXPANSION * width
         self.mix = RepDepthwise(width, kernel=_KERNEL)
         self.expand = ConvNorm(width, inner)
-        self.act = nn.PReLU(inner)
+        self.act = PReLU(inner)
         self.gate = _Gate(inner)
         self.project = ConvNorm(inner, width)
         self.project.start_at(_LAYER_SCALE)
@@ -95,7 +96,7 @@ class FastContextFaceV2(Backbone):
     ) -> None:
         super().__init__(embedding_size=embedding_size, image_hw=image_hw)
         self.stem = ConvNorm(3, _WIDTHS[0], kernel=3, stride=2)
-        self.stem_act = nn.PReLU(_WIDTHS[0])
+        self.stem_act = PReLU(_WIDTHS[0])
         rates = iter(torch.linspace(0.0, drop_path, sum(_DEPTHS), device="cpu").tolist())
         self.stages = nn.ModuleList(
             nn.Sequential(*(_Block(width, drop_path=next(rates)) for _ in range(depth)))
@@ -103,7 +104,7 @@ class FastContextFaceV2(Backbone):
         )
         self.downs = nn.ModuleList(_Down(before, after) for before, after in itertools.pairwise(_WIDTHS))
         self.widen = ConvNorm(_WIDTHS[-1], _FEATURES)
-        self.widen_act = nn.PReLU(_FEATURES)
+        self.widen_act = PReLU(_FEATURES)
         map_hw = halve_up(image_hw, 4)
         self.gdc = ConvNorm(_FEATURES, _FEATURES, kernel=map_hw, padding=0, groups=_FEATURES)
         self.dropout = nn.Dropout(dropout)

@@ -18,6 +18,7 @@ from facerec.models.backbones.adaface_names import CORE_NAMES, add_projection, i
 from facerec.models.backbones.base import Backbone, halve_up
 from facerec.models.backbones.checkpointing import run_block
 from facerec.models.precision import embed_float32
+from facerec.models.prelu import PReLU
 
 __all__ = [
     "IResNet",
@@ -58,7 +59,7 @@ class _Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(in_width)
         self.conv1 = nn.Conv2d(in_width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.prelu = nn.PReLU(width)
+        self.prelu = PReLU(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
         self.downsample: nn.Module | None = None
@@ -112,7 +113,7 @@ class IResNet(Backbone):
         self.adaface = adaface
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.prelu = nn.PReLU(widths[0])
+        self.prelu = PReLU(widths[0])
         self.layer1 = _stage(widths[0], widths[0], depth=depths[0], projected=not adaface)
         self.layer2 = _stage(widths[0], widths[1], depth=depths[1])
         self.layer3 = _stage(widths[1], widths[2], depth=depths[2])

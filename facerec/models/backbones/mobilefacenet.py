@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from facerec.models.backbones.base import Backbone, halve_up
 from facerec.models.precision import embed_float32
+from facerec.models.prelu import PReLU
 
 __all__ = ["MobileFaceNet", "mobilefacenet", "mobilefacenet_large", "mobilefacenet_paper"]
 
@@ -37,7 +38,7 @@ class _Conv(nn.Module):
         conv = nn.Conv2d(in_width, width, kernel_hw, stride=stride, padding=padding, groups=groups, bias=False)
         self.layers = nn.Sequential(conv, nn.BatchNorm2d(width))
         if not linear:
-            self.layers.append(nn.PReLU(width))
+            self.layers.append(PReLU(width))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y_BCHW: Tensor = self.layers(x_BCHW)
