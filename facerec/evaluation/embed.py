@@ -28,6 +28,9 @@ Progress = Callable[[int, int], None]
 """Called with the number of images that are done and of all."""
 
 _MAX_THREADS = 8
+_CPU_PICTURES = 8
+"""Pictures that a CPU computes at a time: what lies between two layers of more than that leaves the cache, and is so
+large that every layer asks the system for new pages."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,13 +201,19 @@ def _embed_batch(
     if flip:
         pixels_BCHW = torch.cat([pixels_BCHW, pixels_BCHW.flip(3)])
     images_BCHW = normalise_images(pixels_BCHW).contiguous(memory_format=torch.channels_last)
+    size = max(_CPU_PICTURES, torch.get_num_threads()) if device.type == "cpu" else len(images_BCHW)
+    embeddings_BD = torch.cat([_embed_part(backbone, part) for part in images_BCHW.split(size)])
+    copied: NDArray[np.float32] = embeddings_BD.float().cpu().numpy()
+    return copied.reshape(2 if flip else 1, len(pixels_BHWC), -1)
+
+
+def _embed_part(backbone: nn.Module, images_BCHW: Tensor) -> Tensor:
     embeddings: Tensor = backbone(images_BCHW)
     if embeddings.dim() != 2 or len(embeddings) != len(images_BCHW):
         raise ModelError(
             f"the model gives {tuple(embeddings.shape)} for {len(images_BCHW)} images, not one embedding for each"
         )
-    copied: NDArray[np.float32] = embeddings.float().cpu().numpy()
-    return copied.reshape(2 if flip else 1, len(pixels_BHWC), -1)
+    return embeddings
 
 
 def _check_finite(embeddings: NDArray[np.float32], chunk: range, name_of: NameOf) -> None:

@@ -32,6 +32,18 @@ def by_hand(backbone, images, *, mirror):
     return np.array(rows)
 
 
+def test_a_cpu_computes_few_pictures_at_a_time_whatever_the_batch(backbone, images, monkeypatch):
+    expected = embed(backbone, images, batch_size=6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr("facerec.evaluation.embed._CPU_PICTURES", 4)
+    backbone.seen.clear()
+    result = embed(backbone, images, batch_size=1000)
+    assert len(backbone.seen) > 2
+    assert max(len(batch) for batch in backbone.seen) == 4
+    np.testing.assert_allclose(result.original, expected.original, atol=1e-6)
+    np.testing.assert_allclose(result.flipped, expected.flipped, atol=1e-6)
+
+
 def test_embeddings_equal_one_image_at_a_time(backbone, images):
     result = embed(backbone, images)
     np.testing.assert_allclose(result.original, by_hand(backbone, images, mirror=False), atol=1e-6)
