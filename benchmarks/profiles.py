@@ -87,7 +87,7 @@ def profile_step(arguments: argparse.Namespace) -> str:
             "training": {"amp": not arguments.float32, "lr": 0.02, "weight_decay": 5e-4},
         }
     )
-    parts = assemble(config, num_classes=arguments.classes, world=World())
+    parts = assemble(config, num_classes=arguments.classes, device=torch.device("cpu"), world=World())
     parts.model.train()
     images = torch.randint(0, 256, (arguments.batch, *_IMAGE_HW, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     labels_B = torch.randint(arguments.classes, (arguments.batch,))

@@ -10,7 +10,7 @@ counts, and what is claimed are ratios:
 - one pair per request, one connection: p50 at most the empty model's p50 + 1.3 times the model's time for two pictures;
 - 64 pairs per request: at least 0.85 of the pictures per second of the bare model at that batch;
 - 16 connections: no error, p99 under 5 times p50, the server's memory grows by less than 50 MB;
-- two workers, each with its share of the cores: one pair takes at most 40 ms more than the model on that share.
+- two workers: a request to the empty model takes at most 40 ms more than with one.
 
 "The model" is the forward pass alone, mirror images included: no decoding, no base64, no JSON.
 """
@@ -41,7 +41,6 @@ from facerec.fsio import write_manifest
 from facerec.models.build import build_backbone
 from facerec.serving.embedder import OnnxBackbone
 from facerec.serving.register import register
-from facerec.serving.threads import threads_for
 from facerec.serving.weights import weights_as_bytes
 from tests.serving.models import Served, encode_jpeg_text, serve
 
@@ -143,15 +142,13 @@ def measure(arguments: argparse.Namespace, backbone: torch.nn.Module, uri: str, 
             request_times(server, one, count=20)
         rounds = [one_round(arguments, runner, bench, empty, one, many) for _ in range(arguments.rounds)]
         load = under_load(bench, one, seconds=arguments.seconds)
-    with serve("models:/bench/1", tracking_uri=uri, log=folder / "two.log", workers=2) as two:
+    # The empty model: with the real one a worker of two computes on half of the cores.
+    with serve("models:/empty/1", tracking_uri=uri, log=folder / "two.log", workers=2) as two:
         request_times(two, one, count=20)
-        served_ms = [p50_ms(two, one, count=arguments.requests) for _ in range(arguments.rounds)]
-    # A worker of two has half of the cores, so its model is slower; what is more is the server's.
-    share = threads_for(cores=torch.get_num_threads(), workers=2)
-    bare_ms = bare_on_threads(arguments, backbone, folder, share)
-    beyond_ms = [served - bare_ms for served in served_ms]
-    name = "two workers: p50 of one pair beyond the bare model on a worker's share of the cores"
-    texts = f"{statistics.median(served_ms):.1f} ms, the bare model {bare_ms:.1f} ms on {share} thread(s)"
+        two_ms = [p50_ms(two, one, count=arguments.requests) for _ in range(arguments.rounds)]
+    beyond_ms = [served - part.empty_ms for served, part in zip(two_ms, rounds, strict=True)]
+    texts = f"{statistics.median(two_ms):.1f} ms, one worker {statistics.median(p.empty_ms for p in rounds):.1f} ms"
+    name = "two workers, an empty model: p50 beyond one worker's"
     return [
         *claims_of(rounds),
         *claims_under_load(load, seconds=arguments.seconds),
@@ -206,25 +203,13 @@ def claims_under_load(load: dict[str, float], *, seconds: float) -> list[Claim]:
     ]
 
 
-def bare_runner(runtime: str, backbone: torch.nn.Module, folder: Path, *, num_threads: int = 0) -> Any:
+def bare_runner(runtime: str, backbone: torch.nn.Module, folder: Path) -> Any:
     """A function that embeds pictures (B, H, W, 3) and their mirror images in the runtime that is served."""
     if runtime == "onnx":
         (graph,) = folder.glob("mlruns/*/models/*/artifacts/artifacts/predictor/model.onnx")
-        session = OnnxBackbone(graph, num_threads=num_threads)
+        session = OnnxBackbone(graph)
         return lambda pixels: session(pixels, flip=True)
     return lambda pixels: embed_pixels(backbone, pixels, device=torch.device("cpu"), flip=True)
-
-
-def bare_on_threads(arguments: argparse.Namespace, backbone: torch.nn.Module, folder: Path, num_threads: int) -> float:
-    """Milliseconds of the bare model for two pictures on some threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        runner = bare_runner(arguments.runtime, backbone, folder, num_threads=num_threads)
-        two = np.random.default_rng(0).integers(0, 256, (2, _SIDE, _SIDE, 3), np.uint8)
-        return statistics.median(call_times(lambda: runner(two), count=arguments.requests)) * 1e3
-    finally:
-        torch.set_num_threads(before)
 
 
 def one_round(
