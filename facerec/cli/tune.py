@@ -185,10 +185,10 @@ def _run(plan: StudyPlan, *, workers: int, register_as: str, as_json: bool) -> N
 def _register(report: StudyReport, name: str) -> Registration:
     """Register the winner; its thresholds come from the pairs that the search did not choose by, if there are any."""
     from facerec.serving.register import register
-    from facerec.tuning.winner import winner_pairs, winner_run
+    from facerec.tuning.winner import winner_run
 
-    run = winner_run(report)
-    return register(str(run), name=name, bins=winner_pairs(report), device=report.plan.base.device)
+    plan = report.plan
+    return register(str(winner_run(report)), name=name, bins=plan.study.report.files, device=plan.base.device)
 
 
 def _join(plan: StudyPlan) -> None:

@@ -9,7 +9,7 @@ from facerec.training.run_folder import latest_run
 from facerec.tuning.report import StudyReport
 from facerec.tuning.slots import SLOT_ATTR
 
-__all__ = ["winner_pairs", "winner_run"]
+__all__ = ["winner_run"]
 
 
 def winner_run(report: StudyReport) -> Path:
@@ -34,11 +34,3 @@ def winner_run(report: StudyReport) -> Path:
         raise MissingPathError(
             f"the winner of study {plan.name} was trained on another machine: {place} holds no run; register it there"
         ) from error
-
-
-def winner_pairs(report: StudyReport) -> list[str]:
-    """The pair sets that the search did not choose by, where the study names any; else none."""
-    files = report.plan.study.report.bin_file
-    if files is None:
-        return []
-    return [files] if isinstance(files, str) else list(files)
