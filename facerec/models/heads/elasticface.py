@@ -24,22 +24,10 @@ class _Elastic(CosineHead):
 
     draw_seed: Tensor
     draws: Tensor
-    default_margin: float
-    margin_below: float
-    margin_unit: str
 
     def __init__(
-        self,
-        *,
-        embedding_size: int,
-        num_classes: int,
-        scale: float,
-        margin: float | None = None,
-        margin_std: float = 0.05,
-        plus: bool = False,
+        self, *, embedding_size: int, num_classes: int, scale: float, margin: float, margin_std: float, plus: bool
     ) -> None:
-        margin = self.default_margin if margin is None else margin
-        check_margin(margin, below=self.margin_below, unit=self.margin_unit)
         super().__init__(embedding_size=embedding_size, num_classes=num_classes, scale=scale)
         self.margin = margin
         self.margin_std = margin_std
@@ -86,9 +74,25 @@ class ElasticArcFace(_Elastic):
         ModelError: a label is outside [0, C), on the CPU.
     """
 
-    default_margin = 0.5
-    margin_below = math.pi
-    margin_unit = "an angle in radians,"
+    def __init__(
+        self,
+        *,
+        embedding_size: int,
+        num_classes: int,
+        scale: float,
+        margin: float = 0.5,
+        margin_std: float = 0.05,
+        plus: bool = False,
+    ) -> None:
+        check_margin(margin, below=math.pi, unit="an angle in radians,")
+        super().__init__(
+            embedding_size=embedding_size,
+            num_classes=num_classes,
+            scale=scale,
+            margin=margin,
+            margin_std=margin_std,
+            plus=plus,
+        )
 
     def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
         """cos(θ + m) - cos θ; (B,)."""
@@ -111,9 +115,25 @@ class ElasticCosFace(_Elastic):
         ModelError: a label is outside [0, C), on the CPU.
     """
 
-    default_margin = 0.35
-    margin_below = 2.0
-    margin_unit = "a cosine"
+    def __init__(
+        self,
+        *,
+        embedding_size: int,
+        num_classes: int,
+        scale: float,
+        margin: float = 0.35,
+        margin_std: float = 0.05,
+        plus: bool = False,
+    ) -> None:
+        check_margin(margin, below=2.0, unit="a cosine")
+        super().__init__(
+            embedding_size=embedding_size,
+            num_classes=num_classes,
+            scale=scale,
+            margin=margin,
+            margin_std=margin_std,
+            plus=plus,
+        )
 
     def label_change(self, cos_B: Tensor, *, norms_B: Tensor, seen_B: Tensor | None) -> Tensor:
         """The drawn -m; (B,)."""
