@@ -3,6 +3,8 @@
 The checkout itself is never changed. Beside the mutations the named tests run on an untouched copy, where all of them
 have to pass: a test that fails anyway, or is skipped, would catch nothing. Exit code 1 where one does not, where a
 mutation survives, or where it no longer fits its source.
+
+This process loads the libraries once and forks for every mutation; of the project itself it loads only the list.
 """
 
 from __future__ import annotations
@@ -10,37 +12,47 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import xml.etree.ElementTree as ElementTree
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from tests.mutations.catalogue import MUTATIONS
 from tests.mutations.mutation import REPOSITORY, Mutation, apply_mutation
 
 __all__ = ["main"]
 
-_LONGEST_RUN_S = 600
 _COPIED = ("facerec", "tests", "configs", "studies", "benchmarks", "docs", "pyproject.toml", "conda.yaml", "MLproject")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".pytest_cache", "pictures")
+_LIBRARIES = ("torch", "torchvision", "mlflow.pyfunc", "optuna", "sklearn.metrics", "scipy.stats", "pandas", "pytest")
+_NOTHING_RAN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What became of a mutation."""
+class Run:
+    """Tests on one copy, in a process of its own."""
 
-    mutation: Mutation
-    verdict: str
-    """caught, survived, or what went wrong."""
-    test: str = ""
-    """The first test that failed."""
-    seconds: float = 0.0
+    mutation: Mutation | None
+    """None for the untouched copy."""
+    root: Path
+    before: str
+    """What the changed file held."""
+    started_s: float
+
+    def verdict(self, status: int) -> tuple[str, str]:
+        """caught, survived or passed, else what went wrong; and the first test that failed."""
+        code, failed = _outcome(self.root, os.waitstatus_to_exitcode(status))
+        output = (self.root / "output.txt").read_text(errors="replace")
+        if self.mutation is None:
+            return ("passed", "") if code == 0 else (f"{failed or 'pytest'} fails without a fault\n{output}", failed)
+        if code == 0:
+            return "survived", ""
+        return ("caught", failed) if code == 1 else (f"pytest ends with {code}: {output[-1000:]}", "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,18 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen:
         print("no mutation has such a name", file=sys.stderr)
         return 2
+    _prepare_process()
     with tempfile.TemporaryDirectory(prefix="facerec-mutants-") as folder:
-        roots: SimpleQueue[Path] = SimpleQueue()
-        for number in range(options.jobs):
-            roots.put(_copy(Path(folder) / str(number)))
-        with ThreadPoolExecutor(options.jobs) as threads:
-            control = threads.submit(_control, roots, chosen)
-            results = list(threads.map(lambda one: _told(_try(one, roots)), chosen))
-    caught = sum(result.verdict == "caught" for result in results)
-    print(f"{caught} of {len(results)} mutations are caught")
-    if problem := control.result():
-        print(problem, file=sys.stderr)
-    return 0 if caught == len(results) and not problem else 1
+        roots = [_copy(Path(folder) / str(number)) for number in range(options.jobs)]
+        verdicts = _work_off(deque([None, *chosen]), roots, control=sorted({t for one in chosen for t in one.tests}))
+    caught = verdicts.count("caught")
+    print(f"{caught} of {len(chosen)} mutations are caught")
+    return 0 if caught == len(chosen) and "passed" in verdicts else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -69,6 +76,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("only", nargs="*", help="words of the names to run; all without any")
     parser.add_argument("--jobs", type=int, default=2, help="mutations at a time")
     return parser.parse_args(arguments)
+
+
+def _prepare_process() -> None:
+    """What every fork starts from: the libraries, and no way to the checkout's own modules."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    sys.dont_write_bytecode = True
+    for name in _LIBRARIES:
+        __import__(name)
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != REPOSITORY]
 
 
 def _copy(folder: Path) -> Path:
@@ -88,70 +104,84 @@ def _copy(folder: Path) -> Path:
     return root
 
 
-def _control(roots: SimpleQueue[Path], mutations: Sequence[Mutation]) -> str:
-    """Why the named tests say nothing; empty where all of them pass on an untouched copy."""
-    root = roots.get()
-    tests = sorted({test for mutation in mutations for test in mutation.tests})
-    code, failed, output = _pytest(root, tests, stops=False)
-    roots.put(root)
-    if code != 0:
-        return f"without any mutation {failed or 'pytest'} fails\n{output[-5000:]}"
-    return ""
+def _work_off(waiting: deque[Mutation | None], free: list[Path], *, control: Sequence[str]) -> list[str]:
+    """Run everything that waits, as many at a time as there are copies; the verdicts."""
+    verdicts: list[str] = []
+    running: dict[int, Run] = {}
+    while waiting or running:
+        while waiting and free:
+            mutation, root = waiting.popleft(), free.pop()
+            try:
+                before = "" if mutation is None else apply_mutation(mutation, root=root)
+            except ValueError as error:
+                free.append(root)
+                verdicts.append(_told(str(error), mutation, "", 0.0))
+                continue
+            pid = _fork(root, control if mutation is None else mutation.tests, stops=mutation is not None)
+            running[pid] = Run(mutation=mutation, root=root, before=before, started_s=time.monotonic())
+        if not running:
+            break
+        pid, status = os.wait()
+        run = running.pop(pid)
+        verdict, failed = run.verdict(status)
+        if run.mutation is not None:
+            (run.root / run.mutation.source).write_text(run.before, encoding="utf-8")
+        free.append(run.root)
+        verdicts.append(_told(verdict, run.mutation, failed, time.monotonic() - run.started_s))
+    return verdicts
 
 
-def _try(mutation: Mutation, roots: SimpleQueue[Path]) -> Result:
-    root = roots.get()
-    started = time.monotonic()
+def _fork(root: Path, tests: Sequence[str], *, stops: bool) -> int:
+    """Run tests of a copy in a new process; its number."""
+    (root / "report.xml").unlink(missing_ok=True)
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
     try:
-        content = apply_mutation(mutation, root=root)
-    except ValueError as error:
-        roots.put(root)
-        return Result(mutation=mutation, verdict=str(error))
-    try:
-        code, failed, output = _pytest(root, mutation.tests, stops=True)
+        code = _test_copy(root, tests, stops=stops)
+    except Exception:
+        traceback.print_exc()
     finally:
-        (root / mutation.source).write_text(content, encoding="utf-8")
-        roots.put(root)
-    seconds = time.monotonic() - started
-    if code == 0:
-        return Result(mutation=mutation, verdict="survived", seconds=seconds)
-    if code != 1:
-        return Result(mutation=mutation, verdict=f"pytest ends with {code}: {output[-1000:]}", seconds=seconds)
-    return Result(mutation=mutation, verdict="caught", test=failed, seconds=seconds)
+        # Whatever happens, the child never goes on with the work of its parent.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
-def _pytest(root: Path, tests: Sequence[str], *, stops: bool) -> tuple[int, str, str]:
-    """Exit code, the first test that failed, and the output; a run that hangs is killed and counts as failed.
+def _test_copy(root: Path, tests: Sequence[str], *, stops: bool) -> int:
+    import pytest
 
-    Where every test is skipped, the exit code is 5: nothing was tested.
-    """
-    report = root / "report.xml"
-    report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short"]
-    command += [f"--basetemp={root.parent / 'tmp'}", f"--junit-xml={report}", *(["-x"] if stops else [])]
-    command += [f"tests/{test}" for test in tests]
-    # The copy comes before the installed package; bytecode of a changed file could outlive the change.
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    try:
-        run = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=_LONGEST_RUN_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return 1, "(hung)", ""
-    if not report.exists():
-        return run.returncode, "", run.stdout + run.stderr
-    cases = list(ElementTree.parse(report).iter("testcase"))
+    output = os.open(root / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(root)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("facerec", "tests")]:
+        del sys.modules[name]
+    sys.path.insert(0, str(root))
+    os.environ["PYTHONPATH"] = str(root)
+    options = ["-q", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={root.parent / 'tmp'}"]
+    options += ["--junit-xml=report.xml", *(["-x"] if stops else [])]
+    # Of a library that is loaded already and also a plugin.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main([*options, *(f"tests/{test}" for test in tests)]))
+
+
+def _outcome(root: Path, code: int) -> tuple[int, str]:
+    """The exit code, that of nothing run where every test was skipped, and the first test that failed."""
+    if not (root / "report.xml").exists():
+        return code, ""
+    cases = list(ElementTree.parse(root / "report.xml").iter("testcase"))
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     ran = [case for case in cases if case.find("skipped") is None]
-    code = run.returncode if ran or run.returncode else 5
-    return code, failed[0].attrib["name"] if failed else "", run.stdout + run.stderr
+    return (code if ran or code else _NOTHING_RAN), (failed[0].attrib["name"] if failed else "")
 
 
-def _told(result: Result) -> Result:
-    mutation = result.mutation
-    where = f"{mutation.promise:2}  {mutation.name} ({mutation.source})"
-    print(f"{result.verdict:8}  {result.seconds:5.1f} s  {where}: {result.test}".rstrip(": "), flush=True)
-    return result
+def _told(verdict: str, mutation: Mutation | None, failed: str, seconds: float) -> str:
+    where = "--  no fault" if mutation is None else f"{mutation.promise:2}  {mutation.name} ({mutation.source})"
+    print(f"{verdict:8}  {seconds:5.1f} s  {where}: {failed}".rstrip(": "), flush=True)
+    return verdict
 
 
 if __name__ == "__main__":
