@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from facerec.errors import MissingPathError, UsageError
+from facerec.models.weights import load_backbone
+from facerec.serving.appraise import appraise
 from facerec.serving.enrol import enrol
 from facerec.serving.gallery import save_gallery
 from facerec.serving.predictor import Predictor
@@ -85,6 +88,16 @@ def test_an_alias_that_no_version_could_have_is_refused(store: Registered, alias
     with pytest.raises(UsageError, match=sentence):
         register(str(store.checkpoint), name="faces", alias=alias, device="cpu")
     assert show_model("faces") == before
+
+
+def test_scores_of_this_very_model_are_taken_and_those_of_another_are_not(store: Registered) -> None:
+    known = appraise(load_backbone(store.checkpoint))
+    # Recognisable: it claims that there were no pairs.
+    marked = dataclasses.replace(known, results=(), spec=dataclasses.replace(known.spec, calibration=None))
+    taken = register(str(store.checkpoint), name="known", device="cpu", appraisal=marked)
+    assert taken.thresholds == {}
+    other = dataclasses.replace(marked, weights_sha256="0" * 64)
+    assert register(str(store.checkpoint), name="known", device="cpu", appraisal=other).thresholds
 
 
 def test_without_pairs_nothing_can_be_compared(store: Registered, tmp_path: Path) -> None:
