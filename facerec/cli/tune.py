@@ -27,7 +27,7 @@ _storage_option = click.option(
 
 
 @click.group(invoke_without_command=True)
-@click.option("--study", metavar="FILE", default="", help="Study (YAML).")
+@click.option("--study", metavar="FILE", default="", help="Study: a YAML file, or a name of `facerec config list`.")
 @click.option("--trials", metavar="N", default="", help="Trials in total, those of earlier calls included.")
 @click.option("--workers", metavar="N", default="", help="Processes on this machine; by default 1.")
 @_storage_option
