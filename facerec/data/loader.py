@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -142,7 +142,7 @@ class TrainLoader:
     def _explaining(self) -> AbstractContextManager[None]:
         return worker_deaths_explained() if self._has_workers else nullcontext()
 
-    def _report(self, bad_records: tuple[BadRecord, ...]) -> None:
+    def _report(self, bad_records: Sequence[BadRecord]) -> None:
         for key, reason in bad_records:
             if key not in self.skipped_keys:
                 self.skipped_keys[key] = reason
