@@ -10,8 +10,9 @@ the first step: no data is loaded.
 On CUDA (batches of 128 and 1,024, iresnet50, 93,431 classes) the peer runs in its own precision, float16 by autocast
 with a loss scaler, and ours in bfloat16, channels last, compiled. The contenders run one after the other, the peak is
 torch's own count, and the time is that of the clock. On a CPU (iresnet18) the peer runs in float32, as it does there,
-ours in float32 and in bfloat16; the contenders take turns, and the time is processor time summed over the threads, on
-which neighbours have little influence. Medians of the rounds, after two steps that are not counted.
+ours in float32 and in bfloat16; the contenders take turns, each in a process of its own, and the time is processor time
+summed over the threads, on which neighbours have little influence. Medians of the rounds, after two steps that are not
+counted.
 
 "of the matmul rate" is the arithmetic of backbone and head, 6 operations for each multiply-accumulate of the forward
 pass, against what a large bfloat16 product reaches here in the same run.
@@ -21,7 +22,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -76,6 +79,9 @@ def main() -> None:
     """Measure the contenders at every batch size and print a table for each."""
     arguments = parse()
     torch.set_num_threads(arguments.threads)
+    if arguments.process:
+        step_on_request(arguments)
+        return
     rate = matmul_rate(torch.device(arguments.device))
     results = [measure(arguments, batch, rate) for batch in arguments.batch]
     if arguments.json:
@@ -102,6 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", help="names of contenders")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--process", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     on_cuda = arguments.device == "cuda"
     arguments.backbone = arguments.backbone or ("iresnet50" if on_cuda else "iresnet18")
@@ -204,14 +211,48 @@ def in_turns(
     arguments: argparse.Namespace, contenders: list[Contender], batch: int
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """On a CPU: one step of each contender after the other, again and again."""
-    steps = {contender.name: build(arguments, contender, batch) for contender in contenders}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(_UNCOUNTED + arguments.rounds):
-        for name, step in steps.items():
-            spent = timed(step, arguments.device)
-            if number >= _UNCOUNTED:
-                seconds[name].append(spent)
+    processes = {contender.name: start(contender, batch) for contender in contenders}
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
+    try:
+        for number in range(_UNCOUNTED + arguments.rounds):
+            for name, process in processes.items():
+                spent = ask(process, name)
+                if number >= _UNCOUNTED:
+                    seconds[name].append(spent)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
     return seconds, {}
+
+
+def start(contender: Contender, batch: int) -> subprocess.Popen[str]:
+    """A process that does a step for every line that it gets."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--process", contender.name, "--batch", str(batch)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(process: subprocess.Popen[str], name: str) -> float:
+    """Have one step done; returns its seconds."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("step\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"{name}: its process has ended; its message stands above")
+    return float(line)
+
+
+def step_on_request(arguments: argparse.Namespace) -> None:
+    """The other side of `ask`."""
+    (contender,) = (one for one in CONTENDERS[arguments.device] if one.name == arguments.process)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # What a library prints must not stand among the answers.
+    step = build(arguments, contender, arguments.batch[0])
+    for _ in sys.stdin:
+        answers.write(f"{timed(step, arguments.device)}\n")
+        answers.flush()
 
 
 def timed(step: Step, device: str) -> float:

@@ -25,7 +25,7 @@ class PReLU(nn.PReLU):
     Shape: (B, C, H, W) to the same.
     """
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
         """Maps with their negative values multiplied by the channel's slope."""
         if not _wants_quick_backward(x_BCHW, self.weight):
             return F.prelu(x_BCHW, self.weight)

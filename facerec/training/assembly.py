@@ -14,7 +14,7 @@ from facerec.models.backbones.base import Backbone
 from facerec.models.build import FaceModel, build_model
 from facerec.models.device import Precision, choose_precision
 from facerec.rng import seed_everything
-from facerec.training.acceleration import accelerate_backbone, allow_tf32
+from facerec.training.acceleration import accelerate_backbone, allow_tf32, keep_freed_memory
 from facerec.training.distributed import World
 from facerec.training.ema import MovingAverage
 from facerec.training.environment import make_deterministic
@@ -59,6 +59,8 @@ def assemble(config: Config, *, num_classes: int, device: torch.device, world: W
         torch.cuda.set_device(device)  # Triton's kernels and events go to the current GPU, whatever their tensors say.
     make_deterministic(enabled=config.deterministic)
     allow_tf32(enabled=training.tf32)
+    if device.type == "cpu":
+        keep_freed_memory()
     # Each process draws its own dropout; that of the first is the draw of a training in one process.
     seed_everything(config.seed + world.rank)
     model = build_model(config, num_classes=num_classes)

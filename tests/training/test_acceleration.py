@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -18,3 +22,25 @@ def test_tf32_is_set_and_can_be_asked_for_as_torch_export_does(enabled: bool) ->
         assert torch.backends.cudnn.conv.fp32_precision == ("tf32" if enabled else "none")
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+_COUNT_FAULTS = """
+import resource, torch
+from facerec.training.acceleration import keep_freed_memory
+torch.set_num_threads(1)
+if {keep}:
+    assert keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 * 2**20)  # 64 MiB, more than glibc ever keeps by itself.
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can keep freed memory")
+@pytest.mark.parametrize("keep", [True, False])
+def test_memory_that_is_kept_needs_no_new_pages(keep: bool) -> None:
+    command = [sys.executable, "-c", _COUNT_FAULTS.format(keep=keep)]
+    faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    pages = 64 * 2**20 // 4096
+    assert faults < pages // 100 if keep else faults > 10
