@@ -1,4 +1,4 @@
-"""``facerec evaluate``: verify a checkpoint, or stored embeddings, on pair sets."""
+"""``facerec evaluate``: verify a model, or stored embeddings, on pair sets or templates."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ __all__ = ["COMMANDS", "cli", "describe", "main"]
 
 COMMANDS = {
     "train": ("facerec.cli.train:train", "Train a model and verify it while it trains."),
-    "evaluate": ("facerec.cli.evaluate:evaluate", "Verify a checkpoint on pair sets."),
+    "evaluate": ("facerec.cli.evaluate:evaluate", "Verify a model on pair sets or templates."),
     "tune": ("facerec.cli.tune:tune", "Search for better settings, and say whether they are better."),
     "compare": ("facerec.cli.compare:compare", "Compare models on the same pairs, with intervals and tests."),
     "predict": ("facerec.cli.predict:predict", "Compare the faces of two images."),

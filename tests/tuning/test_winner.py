@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from facerec.cli.main import main
 from facerec.errors import MissingPathError
+from facerec.serving.locate import locate_model
 from facerec.training.run_folder import latest_run
 from facerec.tuning.locate import find_study
 from facerec.tuning.report import build_report
@@ -49,10 +49,7 @@ def test_the_confirmed_winner_is_registered_with_thresholds_from_the_reporting_p
     number = report.verdict.winner.number
     run = latest_run(place / "tuning" / "tiny" / "confirm" / f"{number:04d}-seed43")
     assert winner_run(report) == run
-    served = MlflowClient().get_model_version_by_alias("tuned", "champion")
-    (weights,) = Path(served.source.removeprefix("file://") if "://" in served.source else served.source).rglob(
-        "model.safetensors"
-    )
+    weights = locate_model("models:/tuned@champion") / "model.safetensors"
     trained = load_file(run / "best" / "model.safetensors")
     packed = load_file(weights)
     assert all((packed[name] == tensor).all() for name, tensor in trained.items() if name in packed)
