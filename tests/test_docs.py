@@ -137,6 +137,16 @@ def test_every_target_of_make_exists(page: str) -> None:
     assert set(re.findall(r"^(?:\$ )?make ([a-z][a-z-]*)", code, re.MULTILINE)) <= targets
 
 
+@every_page
+def test_every_option_of_a_benchmark_is_one_of_its_script(page: str) -> None:
+    text = read_page(page)
+    code = "\n".join([*inline_code(text), *(one.text for one in blocks(page, text))])
+    for call in re.findall(r"benchmarks/\w+\.py[^\n`]*", code):
+        script = ROOT / call.split()[0]
+        known = script.read_text(encoding="utf-8") + (ROOT / "benchmarks/claims.py").read_text(encoding="utf-8")
+        assert not [option for option in options_of(call) if f'"{option}"' not in known], call
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     seen: set[str] = set()
     waiting = ["README.md", "README_zh.md"]
