@@ -123,6 +123,18 @@ def test_a_broken_step_leaves_the_weights_and_is_named(clip: float) -> None:
     assert same(weights(parts), before)
 
 
+@pytest.mark.parametrize("clip", [0.0, 5.0])
+def test_a_gradient_that_is_not_finite_is_broken_though_the_loss_is_sound(clip: float) -> None:
+    step, parts = make_step(clip=clip)
+    step(*batch(), step=6)
+    before = weights(parts)
+    parts["backbone"][1].weight.register_hook(lambda gradient: gradient * math.nan)
+    assert torch.isfinite(step(*batch(), step=7).loss)
+    assert step.is_broken()
+    assert step.first_broken_step == 7
+    assert same(weights(parts), before)
+
+
 def test_a_fused_optimiser_leaves_out_an_update_that_found_inf_flags() -> None:
     # The contract of torch that the step relies on where asking the device would cost time.
     weight = nn.Parameter(torch.ones(4))
@@ -175,12 +187,13 @@ def test_the_path_of_cuda_updates_while_all_is_finite() -> None:
         torch.testing.assert_close(new, old - 0.1)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.05])
 @pytest.mark.parametrize("parts", [2, 3, 6])
-def test_a_batch_in_parts_gives_the_update_of_the_whole(parts: int) -> None:
+def test_a_batch_in_parts_gives_the_update_of_the_whole(parts: int, clip: float) -> None:
     images = torch.randint(0, 256, (6, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     labels = torch.tensor([0, 1, 2, 0, 1, 1])
-    whole, expected = make_step(clip=0.05)
-    divided, found = make_step(clip=0.05, accumulation_steps=parts)
+    whole, expected = make_step(clip=clip)
+    divided, found = make_step(clip=clip, accumulation_steps=parts)
     for number in range(3):
         a, b = whole(images, labels, step=number), divided(images, labels, step=number)
         torch.testing.assert_close(a.loss, b.loss)
