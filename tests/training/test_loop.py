@@ -214,10 +214,13 @@ def test_a_signal_saves_and_marks_the_run_killed(make_config: MakeConfig) -> Non
     import signal
 
     tracker = RecordingTracker(on_metrics=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 6 else None)
+    config = make_config()
     with pytest.raises(TrainingInterrupted, match=r"stopped by SIGTERM after step 6.*--resume") as caught:
-        train(make_config(), tracker=tracker)
+        train(config, tracker=tracker)
     assert caught.value.exit_code == 143
     assert tracker.status == "KILLED"
+    (run,) = Path(config.checkpoint.save_dir).iterdir()
+    assert check_manifest(run / "last")["step"] == 6
 
 
 def test_the_summary_tells_accuracy_pictures_and_how_to_compare(make_config: MakeConfig, tmp_path: Path) -> None:
