@@ -15,7 +15,7 @@ from tests.faults.test_kill import LAST_STEP, REPOSITORY, TENSORS, expected, mak
 
 __all__ = ["expected", "pack"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # A name space of its own, in which anybody may mount: the disk is seen by these commands alone and goes with them.
 _ON_A_SMALL_DISK = """
@@ -45,7 +45,7 @@ def test_on_a_full_disk_the_earlier_checkpoints_stay_good_and_with_room_the_trai
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     if not (tmp_path / "out" / "first.code").exists():
