@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -44,6 +45,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 for success, 1 for a failure, 2 for a usage or configuration error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # MLflow would report its use to its makers; whoever wants that says so in the environment.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         # Outside of standalone mode Click returns the code that a command has asked to exit with.
         code = cli.main(args=arguments, prog_name="facerec", standalone_mode=False)

@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         ConfigError: it is not YAML, or holds what a configuration may not hold.
     """
     if not path.is_file():
-        raise MissingPathError(f"config file {path} does not exist; check the path, or list the configs/ folder")
+        raise MissingPathError(f"config file {path} does not exist; check the path, or see `facerec config list`")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -31,7 +31,7 @@ def import_mxnet() -> Any:
         return importlib.import_module("mxnet")
     except (ImportError, AttributeError, OSError) as error:
         raise ConfigError(
-            f"data.reader: mxnet cannot be imported ({error}); install the extra with pip install 'facerec[mxnet]' "
+            f"data.reader: mxnet cannot be imported ({error}); install the extra 'mxnet' "
             "in an environment of its own, or set data.reader: native"
         ) from error
 

@@ -30,7 +30,7 @@ class TensorBoardTracker:
         if importlib.util.find_spec("tensorboard") is None:
             raise ConfigError(
                 "logging.tensorboard is true, but tensorboard is not installed; "
-                "run `pip install 'facerec[tensorboard]'` or set logging.tensorboard=false"
+                "install the extra 'tensorboard' or set logging.tensorboard=false"
             )
         self._folder = folder
         self._writer: Any = None

@@ -44,7 +44,7 @@ def _check_sampler(study: StudyConfig) -> Iterator[PathProblem]:
     if study.sampler.startup_trials is not None and name in ("random", "grid"):
         yield ("sampler", "startup_trials"), f"has no effect with {name}; remove it"
     if name == "cmaes" and importlib.util.find_spec("cmaes") is None:
-        yield ("sampler", "name"), "cmaes needs the package of that name: pip install 'facerec[cmaes]'"
+        yield ("sampler", "name"), "cmaes needs the package of that name; install the extra 'cmaes'"
 
 
 def _check_pruner(study: StudyConfig) -> Iterator[PathProblem]:

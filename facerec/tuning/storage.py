@@ -98,7 +98,7 @@ def _open_database(url: str) -> BaseStorage:
     if scheme in _DRIVERS:
         driver, extra = _DRIVERS[scheme]
         if not _is_installed(driver):
-            raise ConfigError(f"storage: {scheme} needs the package {driver}: pip install 'facerec[{extra}]'")
+            raise ConfigError(f"storage: {scheme} needs the package {driver}; install the extra '{extra}'")
         url = f"{scheme}+{driver}://{rest}"
     deadline = time.monotonic() + _FIRST_TRY_S
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,3 +163,14 @@ def test_the_module_runs_like_the_command(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: config file")
     assert len(result.stderr.splitlines()) == 1
     assert main_module.main is main
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "true"), ("false", "false")])
+def test_mlflow_reports_to_its_makers_only_where_the_environment_asks_for_it(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", given or "")
+    if given is None:
+        monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+    assert exit_code("--version") == 0
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == expected

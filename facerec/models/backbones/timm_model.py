@@ -156,7 +156,7 @@ def _import_timm() -> Any:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ConfigError("backbones named timm:… need timm; install it with: pip install 'facerec[timm]'") from error
+        raise ConfigError("backbones named timm:… need timm; install the extra 'timm'") from error
     return timm
 
 
