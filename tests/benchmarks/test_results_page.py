@@ -46,7 +46,9 @@ def test_what_stands_outside_of_the_marks_is_left_alone(
     results_page: ModuleType, measured: Any, tmp_path: Path
 ) -> None:
     page = tmp_path / "results.md"
-    page.write_text(f"# By hand\n{results_page.BEGIN}\nfigures of last week\n{results_page.END}\nbelow\n", encoding="utf-8")
+    page.write_text(
+        f"# By hand\n{results_page.BEGIN}\nfigures of last week\n{results_page.END}\nbelow\n", encoding="utf-8"
+    )
     for _ in range(2):
         results_page.write_page(page, {"reader": measured})
     text = page.read_text(encoding="utf-8")
