@@ -1,6 +1,7 @@
 """Take the pictures of MLflow's pages in this folder: start the UI, open each page in headless Chromium, save a PNG.
 
     python docs/pictures/take_screenshots.py --experiment facerec-demo
+    python docs/pictures/take_screenshots.py --experiment facerec-tune --prefix mlflow-study --runs 30 --only compare
 
 The store is the one of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` here. The experiment needs at least two finished runs.
 """
@@ -35,7 +36,10 @@ _SETTLE_S = 5.0
 @click.option("--experiment", default="facerec-demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path(__file__).parent, show_default=True)
 @click.option("--size", default="1600,1000", show_default=True, metavar="WIDTH,HEIGHT")
-def main(experiment: str, output: Path, size: str) -> None:
+@click.option("--prefix", default="mlflow", show_default=True, help="The pictures are named PREFIX-PAGE.png.")
+@click.option("--runs", "count", default=4, show_default=True, help="How many of the newest finished runs to compare.")
+@click.option("--only", default="", metavar="PAGE,…", help="Some of the pages; by default all.")
+def main(experiment: str, output: Path, size: str, prefix: str, count: int, only: str) -> None:
     """Save the run table, the charts, the comparison and the artifacts of the newest runs."""
     import mlflow
     from mlflow import MlflowClient
@@ -44,15 +48,18 @@ def main(experiment: str, output: Path, size: str) -> None:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise click.UsageError(f"there is no experiment {experiment}; `mlflow run` a training first")
-    runs = client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", max_results=4)
+    runs = client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", max_results=count)
     if len(runs) < 2:
         raise click.UsageError(f"the experiment {experiment} has {len(runs)} finished runs; two are needed")
     uri = mlflow.get_tracking_uri()
     width, height = map(int, size.split(","))
     with ui(uri) as address, open_browser(width, height) as driver:
         show_training_pages(driver, address)
-        for name, page in pages(found.experiment_id, [run.info.run_id for run in runs]).items():
-            target = output / f"mlflow_{name}.png"
+        chosen = pages(found.experiment_id, [run.info.run_id for run in runs])
+        for name, page in chosen.items():
+            if only and name not in only.split(","):
+                continue
+            target = output / f"{prefix}-{name}.png"
             take(driver, f"{address}/#/{page}", target)
             click.echo(target)
 
