@@ -273,14 +273,22 @@ def _rate(count: int, seconds: float) -> float:
         command = [sys.executable, "-m", "facerec", "tune", "--study", str(study), "--trials", "1000"]
         process = subprocess.Popen([*command, "--workers", str(count), "--set", changes], stderr=subprocess.DEVNULL)
         journal = Path(folder) / "demo" / "journal.log"
-        while _finished(journal) < 2 * count:
-            time.sleep(0.2)
+        _wait_for(process, journal, count=2 * count)
         before, started = _finished(journal), time.perf_counter()
         time.sleep(seconds)
+        _wait_for(process, journal, count=before + 1)
         rate = (_finished(journal) - before) / (time.perf_counter() - started)
         process.terminate()
         process.wait()
     return rate
+
+
+def _wait_for(process: subprocess.Popen[bytes], journal: Path, *, count: int) -> None:
+    """Wait for so many finished trials."""
+    while _finished(journal) < count:
+        if process.poll() is not None:
+            raise SystemExit(f"facerec tune has ended with exit code {process.returncode}")
+        time.sleep(0.2)
 
 
 def _finished(journal: Path) -> int:
