@@ -21,6 +21,7 @@ import dataclasses
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Run and write; returns the exit code."""
     arguments = parse()
+    # As an exception, so that the benchmark that runs is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = choose(JOBS, arguments.only)
     if arguments.list:
         print("\n".join(f"{job.name:<16} {job.title}" for job in chosen))
