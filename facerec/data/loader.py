@@ -22,6 +22,7 @@ from facerec.data.workers import (
     start_method,
     starting_workers,
     stay_until_trainer_ends,
+    worker_context,
     worker_deaths_explained,
 )
 from facerec.errors import FacerecError
@@ -219,7 +220,7 @@ def _make_torch_loader(
             # torch draws a number per epoch; from the global generator that would change what a resumed run draws.
             generator=torch.Generator(),
             worker_init_fn=stay_until_trainer_ends if num_workers else None,
-            multiprocessing_context=context if num_workers else None,
+            multiprocessing_context=worker_context(context) if num_workers else None,
             persistent_workers=num_workers > 0,
             prefetch_factor=_PREFETCH_PER_WORKER if num_workers else None,
         )

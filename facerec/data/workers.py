@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
+import functools
+import multiprocessing
 import os
 import signal
 import sys
@@ -9,6 +13,8 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -22,6 +28,7 @@ __all__ = [
     "start_method",
     "starting_workers",
     "stay_until_trainer_ends",
+    "worker_context",
     "worker_deaths_explained",
 ]
 
@@ -36,6 +43,30 @@ def start_method() -> str:
     (torch sets that number in its workers), and talks to the trainer through queues made before the fork.
     """
     return "fork" if sys.platform == "linux" else "spawn"
+
+
+def worker_context(method: str) -> BaseContext:
+    """The context of multiprocessing in which workers start by ``method``, with events that nobody's death can lock.
+
+    The event of multiprocessing has a lock even for reading. A worker that is killed while it looks at it, for want of
+    memory perhaps, keeps that lock, and the trainer would wait for ever when it ends the other workers.
+    """
+    context: Any = copy.copy(multiprocessing.get_context(method))
+    context.Event = functools.partial(_Flag, context)
+    return context
+
+
+class _Flag:
+    """What torch uses of an event: one byte in shared memory."""
+
+    def __init__(self, context: BaseContext) -> None:
+        self._is_set = context.RawValue(ctypes.c_bool, False)
+
+    def set(self) -> None:
+        self._is_set.value = True
+
+    def is_set(self) -> bool:
+        return bool(self._is_set.value)
 
 
 class ErrorsAsValues(Dataset[FaceBatch | FacerecError]):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import torch
 from facerec.config import Config, config_from_dict
 from facerec.data.loader import Batch, TrainLoader, build_train_loader
 from facerec.data.recordio import RecordWriter, build_image_record
-from facerec.data.workers import expected_warnings
+from facerec.data.workers import expected_warnings, worker_context
 from facerec.errors import ConfigError, DataError, ImageError, MissingPathError, RecordError
 
 NUM_CLASSES, PER_CLASS, SIDE = 5, 5, 16
@@ -279,6 +280,30 @@ def _kill_and_drain(loader: TrainLoader, worker: psutil.Process) -> None:
         signal.signal(signal.SIGCHLD, previous)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_worker_killed_while_it_looks_whether_to_end_holds_up_nobody():
+    context = worker_context("fork")
+    for _ in range(10):
+        event, started = context.Event(), context.Event()
+        process = context.Process(target=_look_all_the_time, args=(event, started))
+        process.start()
+        while not started.is_set():
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        setter = threading.Thread(target=event.set, daemon=True)
+        setter.start()
+        setter.join(10)
+        assert not setter.is_alive()
+        assert event.is_set()
+
+
+def _look_all_the_time(event, started):
+    started.set()
+    while not event.is_set():
+        pass
+
+
 def test_a_pack_smaller_than_a_batch_is_a_configuration_error(pack_folder):
     with pytest.raises(
         ConfigError, match=r"data\.batch_size: .* 25 images, fewer than one batch of 26; lower it to 25"
@@ -295,7 +320,7 @@ def test_a_missing_root_is_named(tmp_path):
 
 def test_a_missing_mxnet_is_a_configuration_error(pack_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "mxnet", None)
-    with pytest.raises(ConfigError, match=r"data\.reader: mxnet cannot be imported .*facerec\[mxnet\]"):
+    with pytest.raises(ConfigError, match=r"data\.reader: mxnet cannot be imported .*install the extra 'mxnet'"):
         build_train_loader(configure(pack_folder, reader="mxnet"))
 
 

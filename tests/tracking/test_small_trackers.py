@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_ends_no_training(describe, tmp_path, ca
 
 def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"facerec\[tensorboard\]"):
+    with pytest.raises(ConfigError, match="install the extra 'tensorboard'"):
         TensorBoardTracker(folder=tmp_path)
 
 
