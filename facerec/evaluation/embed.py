@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of images that are done and of all."""
 
 _MAX_THREADS = 8
-_CPU_PICTURES = 8
+_CPU_PICTURES_PER_THREAD = 4
 """Pictures that a CPU computes at a time: what lies between two layers of more than that leaves the cache, and is so
 large that every layer asks the system for new pages."""
 
@@ -201,7 +201,7 @@ def _embed_batch(
     if flip:
         pixels_BCHW = torch.cat([pixels_BCHW, pixels_BCHW.flip(3)])
     images_BCHW = normalise_images(pixels_BCHW).contiguous(memory_format=torch.channels_last)
-    size = max(_CPU_PICTURES, torch.get_num_threads()) if device.type == "cpu" else len(images_BCHW)
+    size = _CPU_PICTURES_PER_THREAD * torch.get_num_threads() if device.type == "cpu" else len(images_BCHW)
     embeddings_BD = torch.cat([_embed_part(backbone, part) for part in images_BCHW.split(size)])
     copied: NDArray[np.float32] = embeddings_BD.float().cpu().numpy()
     return copied.reshape(2 if flip else 1, len(pixels_BHWC), -1)
