@@ -114,7 +114,8 @@ def test_logging_takes_microseconds_while_the_store_hangs(silent_server, describ
         if step % 300 == 0:
             time.sleep(0.01)
     assert statistics.median(durations) < 1e-4
-    assert max(durations) < 0.5
+    # Not the longest: a busy machine may take the processor away from any step.
+    assert sorted(durations)[-10] < 1e-2
     start = time.monotonic()
     tracker.finish("FINISHED")
     assert time.monotonic() - start < 5
