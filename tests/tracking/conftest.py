@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,16 @@ def template_db(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def clean_environment(tmp_path, monkeypatch) -> Path:
-    """A working folder of its own and no MLflow variables."""
+    """A working folder of its own and no MLflow variables.
+
+    Its name never comes again: MLflow goes on with the connection to a store that a removed folder of pytest held.
+    """
     for name in _MLFLOW_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    folder = tmp_path / uuid.uuid4().hex
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ, "a tracker left its settings behind"
 
 
