@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -83,7 +82,7 @@ class FaceBatch(NamedTuple):
     """
 
     block: Tensor
-    """uint8: the images, then labels and keys as int64 of this machine."""
+    """uint8: labels and keys as int64 of this machine, then the images."""
     size: int
     """B."""
     height: int
@@ -95,7 +94,7 @@ class FaceBatch(NamedTuple):
     def empty(cls, size: int, image_hw: tuple[int, int]) -> FaceBatch:
         """Memory for a batch, shared where a worker of a loader makes it."""
         height, width = image_hw
-        num_bytes = _align(size * height * width * 3) + 2 * size * _INT64_BYTES
+        num_bytes = 2 * size * _INT64_BYTES + size * height * width * 3
         if get_worker_info() is None:
             block = torch.empty(num_bytes, dtype=torch.uint8)
         else:
@@ -106,25 +105,18 @@ class FaceBatch(NamedTuple):
     @property
     def images_BCHW(self) -> Tensor:
         """(B, 3, H, W) uint8, RGB, a channels_last view."""
-        shape = self.size, self.height, self.width, 3
-        return self.block[: math.prod(shape)].view(shape).permute(0, 3, 1, 2)
+        pixels = self.block[2 * self.size * _INT64_BYTES :]
+        return pixels.view(self.size, self.height, self.width, 3).permute(0, 3, 1, 2)
 
     @property
     def labels_B(self) -> Tensor:
         """(B,) int64."""
-        return self._numbers()[: self.size]
+        return self.block[: self.size * _INT64_BYTES].view(torch.int64)
 
     @property
     def keys_B(self) -> Tensor:
         """(B,) int64, the records' keys."""
-        return self._numbers()[self.size :]
-
-    def _numbers(self) -> Tensor:
-        return self.block[_align(self.size * self.height * self.width * 3) :].view(torch.int64)
-
-
-def _align(num_bytes: int) -> int:
-    return -(-num_bytes // _INT64_BYTES) * _INT64_BYTES
+        return self.block[self.size * _INT64_BYTES : 2 * self.size * _INT64_BYTES].view(torch.int64)
 
 
 class FaceDataset(Dataset[FaceBatch]):
