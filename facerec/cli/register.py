@@ -76,6 +76,11 @@ def register(
         echo_json(dataclasses.asdict(registration))
     else:
         click.echo(describe(registration))
+    exit_by_gate(registration)
+
+
+def exit_by_gate(registration: Registration) -> None:
+    """End with exit code 1 where the gate held the alias back."""
     if registration.decision.gate == "failed":
         raise click.exceptions.Exit(1)
 

@@ -139,12 +139,12 @@ def _train(config: Config, *, register_as: str) -> None:
     if is_first_process():
         click.echo(describe_summary(read_summary(result.run_folder)))
         if register_as:
-            from facerec.cli.register import describe
+            from facerec.cli.register import describe, exit_by_gate
             from facerec.serving.register import register
 
             registration = register(str(result.run_folder), name=register_as, device=config.device, appraisal=appraisal)
             click.echo(describe(registration))
-            click.get_current_context().exit(1 if registration.decision.gate == "failed" else 0)
+            exit_by_gate(registration)
 
 
 def _start_processes(arguments: list[str], overrides: tuple[str, ...], *, processes: int, device: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facerec.cli.options import debug_option, echo_json, json_option, set_option
-from facerec.cli.register import describe
+from facerec.cli.register import describe, exit_by_gate
 from facerec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -149,13 +149,10 @@ def _refuse_before(context: click.Context, command: str) -> None:
 def _check_registrable(plan: StudyPlan, name: str) -> None:
     """A long study must not end with a name that nothing can be registered under."""
     from facerec.serving.versions import check_name
+    from facerec.tuning.winner import check_single_winner
 
     check_name(name)
-    if plan.study.is_multi_objective:
-        raise UsageError(
-            f"--register-as: study {plan.name} has several objectives and no single best model; train one of its "
-            "compromises with `facerec train --from-trial` and register that"
-        )
+    check_single_winner(plan)
 
 
 def _run(plan: StudyPlan, *, workers: int, register_as: str, as_json: bool) -> None:
@@ -178,8 +175,8 @@ def _run(plan: StudyPlan, *, workers: int, register_as: str, as_json: bool) -> N
         echo_json(report_to_json(report) | registered)
     elif registration is not None:
         click.echo(describe(registration))
-    if registration is not None and registration.decision.gate == "failed":
-        raise click.exceptions.Exit(1)
+    if registration is not None:
+        exit_by_gate(registration)
 
 
 def _register(report: StudyReport, name: str) -> Registration:

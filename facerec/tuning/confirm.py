@@ -23,6 +23,7 @@ __all__ = [
     "fresh_seeds",
     "judge_confirmation",
     "read_candidates",
+    "slot_key",
     "student_interval",
 ]
 
@@ -93,13 +94,18 @@ def confirmation_slots(trials: Sequence[FrozenTrial], plan: StudyPlan) -> list[S
     everyone = [(BASELINE_NUMBER, plan.space.to_params(plan.baseline)), *candidates]
     return [
         Slot(
-            key=f"{number:04d}-seed{seed}",
+            key=slot_key(number, seed),
             params=params,
             attrs={CANDIDATE_ATTR: number, SEED_ATTR: seed, "facerec.baseline": number == BASELINE_NUMBER},
         )
         for seed in fresh_seeds(plan)
         for number, params in everyone
     ]
+
+
+def slot_key(number: int, seed: int) -> str:
+    """The slot, and the folder, of the candidate that trial ``number`` found, trained again with ``seed``."""
+    return f"{number:04d}-seed{seed}"
 
 
 def fresh_seeds(plan: StudyPlan) -> list[int]:

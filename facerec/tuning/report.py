@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from facerec.config.load import config_from_dict, dump_yaml
 from facerec.fsio import atomic_write_text
 from facerec.tuning.budget import spent_epochs
-from facerec.tuning.confirm import Candidate, Verdict, judge_confirmation, read_candidates
+from facerec.tuning.confirm import Candidate, Verdict, judge_confirmation, read_candidates, slot_key
 from facerec.tuning.pictures import importances, write_pictures
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.slots import SLOT_ATTR, counted_trials, is_lost, is_void, results
@@ -80,7 +80,7 @@ def build_report(opened: Opened) -> StudyReport:
     front = opened.search.study.best_trials if several and complete else []
     kept = {best.user_attrs[SLOT_ATTR]} if best is not None else {trial.user_attrs[SLOT_ATTR] for trial in front}
     if verdict is not None and verdict.winner.by_seed:
-        kept.add(f"{verdict.winner.number:04d}-seed{min(verdict.winner.by_seed)}")
+        kept.add(slot_key(verdict.winner.number, min(verdict.winner.by_seed)))
     return StudyReport(
         plan=plan,
         counts=counts,

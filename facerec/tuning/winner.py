@@ -6,10 +6,25 @@ from pathlib import Path
 
 from facerec.errors import MissingPathError, UsageError
 from facerec.training.run_folder import latest_run
+from facerec.tuning.confirm import slot_key
+from facerec.tuning.plan import StudyPlan
 from facerec.tuning.report import StudyReport
 from facerec.tuning.slots import SLOT_ATTR
 
-__all__ = ["winner_run"]
+__all__ = ["check_single_winner", "winner_run"]
+
+
+def check_single_winner(plan: StudyPlan) -> None:
+    """Refuse a study that can have no single best model.
+
+    Raises:
+        UsageError: it has several objectives.
+    """
+    if plan.study.is_multi_objective:
+        raise UsageError(
+            f"--register-as: study {plan.name} has several objectives and no single best model; train one of its "
+            "compromises with `facerec train --from-trial` and register that"
+        )
 
 
 def winner_run(report: StudyReport) -> Path:
@@ -20,10 +35,9 @@ def winner_run(report: StudyReport) -> Path:
         MissingPathError: no trial was trained to its end, or the winner was trained on another machine.
     """
     plan, verdict, best = report.plan, report.verdict, report.best
-    if plan.study.is_multi_objective:
-        raise UsageError(f"study {plan.name} has several objectives and no single best model to register")
+    check_single_winner(plan)
     if verdict is not None and verdict.winner.by_seed:
-        place = plan.folder / "confirm" / f"{verdict.winner.number:04d}-seed{min(verdict.winner.by_seed)}"
+        place = plan.folder / "confirm" / slot_key(verdict.winner.number, min(verdict.winner.by_seed))
     elif best is not None:
         place = plan.folder / "trials" / best.user_attrs[SLOT_ATTR]
     else:
