@@ -153,8 +153,8 @@ JOBS = (
         name="tune-pruning",
         title="Pruning",
         script="tune.py pruning",
-        quick="--trials 2",
-        limit_s=600.0,
+        quick="--trials 2 --rounds 1",
+        limit_s=1500.0,
     ),
 )
 """In the order of the page."""

@@ -115,36 +115,33 @@ def overhead(options: argparse.Namespace) -> list[Claim]:
 
 
 def pruning(options: argparse.Namespace) -> list[Claim]:
-    """Epochs and the best value of the demo study with its pruner and without."""
-    found: dict[str, tuple[int, float]] = {}
-    for name in ("none", "hyperband"):
-        with tempfile.TemporaryDirectory() as folder:
-            plan = _demo(Path(folder), trials=options.trials, pruner=name)
-            opened = open_study(plan, data_digests={})
-            _search(opened, Trainer(plan=plan, tracker=StudyRun(plan.base)))
-            trials = counted_trials(opened.search.trials())
-            best = max(results(one)[0] for one in trials if one.state.name == "COMPLETE")
-            found[name] = spent_epochs(trials), best
-    (epochs, best), (all_epochs, other_best) = found["hyperband"], found["none"]
+    """Epochs and the best value of the demo study with its pruner and without, a seed of the search per round."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for seed in range(options.rounds):
+        for name in ("none", "hyperband"):
+            found.setdefault(name, []).append(_searched(name, seed=seed, trials=options.trials))
+    epochs, best = zip(*found["hyperband"], strict=True)
+    all_epochs, other_best = zip(*found["none"], strict=True)
     name = f"demo study, {options.trials} trials, hyperband"
+    seeds = f"seeds 0 to {options.rounds - 1} of the search"
     return [
         ratio(
             f"{name}: epochs",
-            [epochs],
-            to=[all_epochs],
-            ours=f"{epochs} epochs",
-            other=f"{all_epochs} epochs",
+            epochs,
+            to=all_epochs,
+            ours=f"{statistics.median(epochs):.0f} epochs",
+            other=f"{statistics.median(all_epochs):.0f} epochs",
             against="no pruner",
             target=Target(at_most=0.5),
-            seed=0,
+            note=seeds,
         ),
         absolute(
             f"{name}: gain of the best AUC",
-            [best - other_best],
+            [one - other for one, other in zip(best, other_best, strict=True)],
             unit="in AUC",
             target=Target(at_least=-2 * NOISE),
-            seed=0,
-            note=f"{best:.4f}, without a pruner {other_best:.4f}; the bound is two deviations of the AUC over seeds",
+            note=f"{statistics.median(best):.4f}, without a pruner {statistics.median(other_best):.4f}; the bound is "
+            f"two deviations of the AUC over seeds; {seeds}",
         ),
     ]
 
@@ -237,7 +234,20 @@ def _recommended(plan: StudyPlan, seed: int) -> dict[str, Any]:
     return verdict.winner.values
 
 
-def _demo(folder: Path, *, trials: int, changes: list[str] | None = None, pruner: str = "none") -> StudyPlan:
+def _searched(pruner: str, *, seed: int, trials: int) -> tuple[int, float]:
+    """The epochs that a search of the demo study has trained, and its best AUC."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = _demo(Path(folder), trials=trials, pruner=pruner, seed=seed)
+        opened = open_study(plan, data_digests={})
+        _search(opened, Trainer(plan=plan, tracker=StudyRun(plan.base)))
+        counted = counted_trials(opened.search.trials())
+    best = max(results(one)[0] for one in counted if one.state.name == "COMPLETE")
+    return spent_epochs(counted), best
+
+
+def _demo(
+    folder: Path, *, trials: int, changes: list[str] | None = None, pruner: str = "none", seed: int = 0
+) -> StudyPlan:
     overrides = ["logging.mlflow=false"]
     plan = load_study(ROOT / "studies" / "demo.yaml", trials=trials, overrides=overrides)
     base = dict(plan.base_data)
@@ -249,6 +259,7 @@ def _demo(folder: Path, *, trials: int, changes: list[str] | None = None, pruner
         base["training"] = base["training"] | {"warmup_epochs": 0.0}
     settings = {
         "folder": str(folder),
+        "sampler": dataclasses.replace(plan.study.sampler, seed=seed),
         "pruner": dataclasses.replace(plan.study.pruner, name=pruner),
         "confirm": dataclasses.replace(plan.study.confirm, top_k=0),
     }
@@ -328,6 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=PARTS)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--json", action="store_true")
