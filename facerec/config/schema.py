@@ -390,7 +390,7 @@ class EvalConfig:
     dataset: str | None = None
     """Name of the pair set in metrics; null takes the file's name."""
     bin_file: str | tuple[str, ...] | None = None
-    """One `.bin` file or several, absolute or under `data.root`."""
+    """One `.bin` file or several: absolute, under `data.root`, or in the working folder."""
     test_batch_size: PositiveInt = 256
     """Pictures in a batch."""
     eval_freq: PositiveInt = 1
