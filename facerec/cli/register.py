@@ -13,6 +13,12 @@ from facerec.errors import UsageError
 if TYPE_CHECKING:
     from facerec.serving.register import Registration
 
+_DOUBTS = {
+    "yes": "",
+    "hardly": " (rough: few impostor pairs)",
+    "no, only a bound": " (only a bound: too few impostor pairs)",
+}
+
 
 @click.command()
 @click.option("--run", "run_id", metavar="RUN", default="", help="ID of an MLflow run; its best checkpoint is taken.")
@@ -97,7 +103,7 @@ def describe(registration: Registration) -> str:
             f"{comparison.far:g} differs by {comparison.tar_difference:+.4f} (95 %: {low:+.4f} to {high:+.4f})"
         )
     for far, threshold in registration.thresholds.items():
-        lines.append(f"threshold at FAR {far}: {threshold:.4f}")
+        lines.append(f"threshold at FAR {far}: {threshold:.4f}{_DOUBTS[registration.enough_pairs[far]]}")
     if not registration.thresholds:
         lines.append("no pair set was given: it knows no threshold, and requests must name one")
     lines += [f"worse: {reason}" for reason in decision.reasons]

@@ -25,7 +25,7 @@ from facerec.serving.gallery import gallery_files, load_gallery
 from facerec.serving.gate import SetComparison, compare_results
 from facerec.serving.locate import locate_model
 from facerec.serving.package import stage
-from facerec.serving.spec import PredictorSpec
+from facerec.serving.spec import EnoughPairs, PredictorSpec
 from facerec.serving.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Registration:
     pair_sets: tuple[str, ...]
     thresholds: dict[str, float]
     """By false accept rate."""
+    enough_pairs: dict[str, EnoughPairs]
+    """By false accept rate: whether the impostor pairs can show it."""
     decision: Decision
 
 
@@ -119,7 +121,8 @@ def register(
             alias=alias if decision.gate in _LET_THROUGH else None,
             present_version=present,
             pair_sets=tuple(pair_set.name for pair_set in pair_sets),
-            thresholds={f"{t.far:g}": t.threshold for t in spec.calibration.thresholds} if spec.calibration else {},
+            thresholds={f"{entry.far:g}": entry.threshold for entry in spec.thresholds},
+            enough_pairs={f"{entry.far:g}": entry.enough_pairs for entry in spec.thresholds},
             decision=decision,
         )
         _publish(client, registration, results, card=card, run_id=source_run)

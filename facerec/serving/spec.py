@@ -15,6 +15,7 @@ __all__ = [
     "HISTOGRAM_BINS",
     "SPEC_FILE",
     "Calibration",
+    "EnoughPairs",
     "PredictorSpec",
     "Threshold",
     "read_spec",
@@ -25,6 +26,9 @@ FORMAT = 1
 SPEC_FILE = "predictor.json"
 HISTOGRAM_BINS = 100
 """Bins of equal width over [-1, 1]."""
+
+EnoughPairs = Literal["yes", "hardly", "no, only a bound"]
+"""Whether the impostor pairs can show a rate, in the words of the model card."""
 
 _PIXELS = {"colour_order": "RGB", "mean": 127.5, "scale": 1 / 127.5}
 """How pixels become what the backbone takes: (x - mean) * scale."""
@@ -52,6 +56,11 @@ class Threshold:
     """At least 30 false accepts are expected at the target among the impostor pairs."""
     is_bound: bool
     """Fewer than 3 are expected: the pairs cannot show this rate, only the interval is known."""
+
+    @property
+    def enough_pairs(self) -> EnoughPairs:
+        """Whether the impostor pairs can show the rate."""
+        return "yes" if self.trusted else "no, only a bound" if self.is_bound else "hardly"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +101,14 @@ class PredictorSpec:
     calibration: Calibration | None
     """None where there was no pair set; then a decision needs a threshold in the request."""
 
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Those of the calibration; none without one."""
+        return self.calibration.thresholds if self.calibration else ()
+
     def threshold_at(self, far: float) -> Threshold | None:
         """The threshold at a false accept rate, where it is known."""
-        known = self.calibration.thresholds if self.calibration else ()
-        return next((entry for entry in known if abs(entry.far - far) <= 1e-9 * entry.far), None)
+        return next((entry for entry in self.thresholds if abs(entry.far - far) <= 1e-9 * entry.far), None)
 
 
 def write_spec(spec: PredictorSpec, folder: Path) -> None:

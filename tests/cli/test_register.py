@@ -42,7 +42,8 @@ def registration(gate: Any, **changes: Any) -> Registration:
         "alias": "champion" if gate in ("first", "passed", "forced") else None,
         "present_version": 2,
         "pair_sets": ("lfw",),
-        "thresholds": {"0.001": 0.3},
+        "thresholds": {"0.01": 0.2, "0.001": 0.3, "0.0001": 0.4},
+        "enough_pairs": {"0.01": "yes", "0.001": "hardly", "0.0001": "no, only a bound"},
         "decision": Decision(gate=gate, reasons=tuple(COMPARISON.reasons), comparisons=(COMPARISON,)),
     }
     return Registration(**{**values, **changes})
@@ -94,6 +95,15 @@ def test_a_model_that_is_held_back_is_told_why_and_exits_with_1(calls: list[dict
     assert "worse: on lfw it decides 40 pairs wrongly" in outcome.stdout
     assert "worse: on lfw its TAR at FAR 1e-2 is lower by 0.0100 (95 %: 0.0050 to 0.0200)" in outcome.stdout
     assert "version 2 keeps the alias" in outcome.stdout
+
+
+def test_thresholds_that_too_few_impostor_pairs_show_are_marked(calls: list[dict[str, Any]]) -> None:
+    outcome = CliRunner().invoke(register, ["--checkpoint", "c", "--name", "faces"])
+    assert [line for line in outcome.stdout.splitlines() if line.startswith("threshold")] == [
+        "threshold at FAR 0.01: 0.2000",
+        "threshold at FAR 0.001: 0.3000 (rough: few impostor pairs)",
+        "threshold at FAR 0.0001: 0.4000 (only a bound: too few impostor pairs)",
+    ]
 
 
 def test_json_is_one_object(calls: list[dict[str, Any]]) -> None:

@@ -28,6 +28,11 @@ def test_the_rate_that_counts_is_one_that_the_pairs_can_show() -> None:
     assert calibrate(made_up_result(num_pairs=8000)).default_far == 1e-3
 
 
+def test_a_threshold_tells_whether_the_impostor_pairs_are_enough_for_it() -> None:
+    told = [entry.enough_pairs for entry in calibrate(made_up_result(num_pairs=8000)).thresholds]
+    assert told == ["yes", "hardly", "no, only a bound"]
+
+
 def test_the_histograms_count_every_pair() -> None:
     result = made_up_result()
     calibration = calibrate(result)
