@@ -24,6 +24,8 @@ MLFLOW := MLFLOW_DISABLE_TELEMETRY=true mlflow
 env: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo '$(PYTHON) is not Python 3.11 to 3.13; name one that is: make $(or $(MAKECMDGOALS),env) PYTHON=python3.11' >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev]'
