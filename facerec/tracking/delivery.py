@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerec.errors import TrackingError
 from facerec.tracking.images import send_image
 from facerec.tracking.logged_model import send_model
 from facerec.tracking.mlflow_run import (
+    Known,
+    is_taken_over,
     open_run,
     owns_run,
     send_artifact,
@@ -38,7 +41,7 @@ class Delivery:
 
     An entry whose sending failed may have arrived all the same. Tags, parameters, files and the status may be sent
     twice without harm; a run and a model are looked for by their keys, and the points of a curve are compared with
-    the store first.
+    the store first. So are those of a session that goes on with the run of another, which has done some of its steps.
     ``is_later`` says that the session has ended, so that its entries may have been tried before.
     """
 
@@ -50,7 +53,10 @@ class Delivery:
         self._client: MlflowClient | None = None
         self._tried: set[int] = set()
         self._owns: bool | None = None if is_later else True
-        self._histories: dict[str, set[tuple[float, int, int]]] = {}
+        self._goes_on = False
+        self._histories: dict[str, set[Known]] = {}
+        self.store_answers = True
+        """Whether the last attempt failed in files alone, if at all."""
 
     def attempt(self, *, is_over: Callable[[], bool] = lambda: False) -> Exception | None:
         """Send everything that waits, until something fails or ``is_over``; returns the first failure.
@@ -60,6 +66,7 @@ class Delivery:
         """
         failure: Exception | None = None
         files_fail = False
+        self.store_answers = True
         for entry in self._spool.waiting:
             if is_over():
                 break
@@ -74,6 +81,7 @@ class Delivery:
             elif entry.kind in _FILES:
                 files_fail = True
             else:
+                self.store_answers = False
                 break
         return failure
 
@@ -104,15 +112,16 @@ class Delivery:
         body = entry.body
         if entry.kind == "open":
             session = self._spool.header["session"]
+            self._goes_on = body.get("goes_on", False)
             return open_run(client, body, session=session, maybe_created=again or body["maybe_created"])
         run_id = self._spool.run_id
         if run_id is None:
             raise LookupError("the run is not open")
         if entry.kind == "metrics":
             points = body["points"]
-            if again:
-                histories = self._histories if self._is_later else {}
-                points = unknown_points(client, run_id, points, histories=histories)
+            if again or self._goes_on:
+                self._prepare_comparison(client, run_id, again=again)
+                points = unknown_points(client, run_id, points, histories=self._histories)
             send_points(client, run_id, points)
         elif entry.kind in _FILES:
             self._send_files(client, run_id, entry)
@@ -133,6 +142,16 @@ class Delivery:
             send_artifact(client, run_id, path=path, folder=entry.body["folder"])
         else:
             _log.warning("%s was removed before it was uploaded to run %s", path, run_id)
+
+    def _prepare_comparison(self, client: MlflowClient, run_id: str, *, again: bool) -> None:
+        if not self._is_later:
+            if again:
+                self._histories.clear()  # The attempt that failed may have added to them.
+            return
+        session = self._spool.header["session"]
+        if not self._histories and is_taken_over(client.get_run(run_id), session=session):
+            # That training does the last steps of this one again, and has read already which of them the store holds.
+            raise TrackingError(f"a later training goes on with run {run_id}; send this when that has ended")
 
     def _owns_run(self, client: MlflowClient, run_id: str) -> bool:
         if self._owns is None:

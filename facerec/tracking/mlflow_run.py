@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from facerec.config.monitor import EPOCH_ACCURACY, EPOCH_LOSS
 from facerec.tracking.buffer import MAX_POINTS_PER_CALL, Point
-from facerec.tracking.process import REASON_TAG
+from facerec.tracking.process import REASON_TAG, may_live
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,6 +22,8 @@ __all__ = [
     "MAX_DIGEST_CHARS",
     "RESUMED_TAG",
     "SESSION_TAG",
+    "Known",
+    "is_taken_over",
     "open_run",
     "owns_run",
     "send_artifact",
@@ -40,6 +43,11 @@ _BATCH = 100
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")
 MAX_DIGEST_CHARS = 36
+
+_STEP_CURVES = "train/"
+
+Known = tuple[int, float | None]
+"""By what a point is recognised: its step and, where that is no step of the training, its value."""
 
 T = TypeVar("T")
 
@@ -81,6 +89,11 @@ def owns_run(run: Run, *, session: str) -> bool:
     return newest <= session
 
 
+def is_taken_over(run: Run, *, session: str) -> bool:
+    """Whether a later session tracks the run at present, as far as one can tell."""
+    return not owns_run(run, session=session) and run.info.status == "RUNNING" and may_live(run.data.tags)
+
+
 def send_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
     """Append points to curves."""
     from mlflow.entities import Metric
@@ -91,15 +104,20 @@ def send_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> N
 
 
 def unknown_points(
-    client: MlflowClient, run_id: str, points: Iterable[Point], *, histories: dict[str, set[tuple[float, int, int]]]
+    client: MlflowClient, run_id: str, points: Iterable[Point], *, histories: dict[str, set[Known]]
 ) -> list[Point]:
-    """Those of ``points`` that the store does not hold; ``histories`` keeps what was read of each curve."""
+    """Those of ``points`` that the store does not hold; ``histories`` keeps what was read of each curve.
+
+    A training that goes on from a checkpoint does the steps after it again. Of such a step the point that the store
+    has stays, though a speed or the last digits of a loss come out otherwise. A result of an epoch or of the whole run
+    is added where it is another, because the newest is the one that counts.
+    """
     missing: list[Point] = []
     for key, value, step, ms in points:
         if key not in histories:
             history = client.get_metric_history(run_id, key)
-            histories[key] = {(metric.value, metric.step, metric.timestamp) for metric in history}
-        if (value, step, ms) not in histories[key]:
+            histories[key] = {_known(key, metric.value, step=metric.step) for metric in history}
+        if _known(key, value, step=step) not in histories[key]:
             missing.append((key, value, step, ms))
     return missing
 
@@ -125,6 +143,11 @@ def send_finish(client: MlflowClient, run_id: str, *, status: str, reason: str, 
     if reason:
         client.set_tag(run_id, REASON_TAG, reason)
     client.set_terminated(run_id, status, end_ms)
+
+
+def _known(key: str, value: float, *, step: int) -> Known:
+    is_of_step = key.startswith(_STEP_CURVES) and key not in (EPOCH_LOSS, EPOCH_ACCURACY)
+    return (step, None if is_of_step else value)
 
 
 def _existing_run(client: MlflowClient, body: Mapping[str, Any], *, maybe_created: bool) -> Run | None:

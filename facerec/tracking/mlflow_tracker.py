@@ -220,8 +220,8 @@ class MlflowTracker:
                 self._collect()
                 if is_last or outage.is_over_due():
                     failure = delivery.attempt(is_over=self._is_time_up)
-                    if failure is None and time.monotonic() >= beat_at and not is_last:
-                        failure = delivery.beat()
+                    if delivery.store_answers and time.monotonic() >= beat_at and not is_last:
+                        failure = delivery.beat() or failure
                         beat_at = time.monotonic() + _HEARTBEAT_S
                     if not self._first_try.is_set():
                         self._first_failure = failure

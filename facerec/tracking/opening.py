@@ -49,6 +49,7 @@ def describe_opening(run: RunDescription, *, session: str) -> dict[str, Any]:
         "mode": "adopt" if given is not None else "create" if resumed is None else "resume",
         "run_id": given or (None if is_pending else resumed),
         "maybe_created": given is None and is_pending,
+        "goes_on": resumed is not None,
         "experiment": experiment_name or run.experiment,
         "experiment_id": None if experiment_name else os.environ.get("MLFLOW_EXPERIMENT_ID"),
         "name": run.name,

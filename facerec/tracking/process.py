@@ -18,6 +18,7 @@ __all__ = [
     "identity_tags",
     "is_gone",
     "last_sign",
+    "may_live",
     "utc_now",
 ]
 
@@ -58,9 +59,13 @@ def is_gone(tags: Mapping[str, str]) -> bool:
     if tags.get(HOST_TAG) != host_name() or not pid.isdigit():
         return False
     if tags.get(_NAMESPACE_TAG, "") != pid_namespace():
-        sign = last_sign(tags)
-        return sign is not None and (datetime.now(UTC) - sign).total_seconds() > _SILENCE_S
+        return _is_silent(tags)
     return not is_same_process(int(pid), tags.get(_PROCESS_STARTED_TAG, ""))
+
+
+def may_live(tags: Mapping[str, str]) -> bool:
+    """Whether the process that wrote ``tags``, on whatever machine, has shown itself within the last ten minutes."""
+    return not is_gone(tags) and not _is_silent(tags)
 
 
 def last_sign(tags: Mapping[str, str]) -> datetime | None:
@@ -72,3 +77,8 @@ def last_sign(tags: Mapping[str, str]) -> datetime | None:
             continue
         return sign if sign.tzinfo else sign.replace(tzinfo=UTC)
     return None
+
+
+def _is_silent(tags: Mapping[str, str]) -> bool:
+    sign = last_sign(tags)
+    return sign is not None and (datetime.now(UTC) - sign).total_seconds() > _SILENCE_S

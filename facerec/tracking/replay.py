@@ -68,7 +68,9 @@ def _sync_file(path: Path, *, tracking_uri: str | None, silent: set[str]) -> Syn
     try:
         if uri in silent:
             problem = f"{shown_uri(uri)} does not answer"
-        elif (failure := delivery.attempt()) is not None:
+        elif isinstance(failure := delivery.attempt(), TrackingError):
+            problem = str(failure)
+        elif failure is not None:
             problem = next(iter(delivery.refused.values()), f"{shown_uri(uri)} does not answer ({reason(failure)})")
             if not delivery.refused:
                 silent.add(uri)

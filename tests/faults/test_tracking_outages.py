@@ -1,4 +1,4 @@
-"""A tracking store that fails while `facerec train` runs: every point arrives, and arrives once (promises K1, K2)."""
+"""A tracking store or a `facerec train` that fails: every point arrives, and arrives once (promises K1, K2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -98,13 +98,20 @@ class Relay:
 
 
 class Training:
-    """A process of `facerec train` that would go on for hours."""
+    """A process of `facerec train` that would go on for hours; an epoch has ``pictures`` steps."""
 
-    def __init__(self, folder: Path, *, tracking_uri: str) -> None:
-        pack = write_pack(folder / "pack", identities=16, pictures=20)
+    def __init__(self, folder: Path, *, tracking_uri: str, pictures: int = 20, every_steps: int = 2) -> None:
+        pack = write_pack(folder / "pack", identities=16, pictures=pictures)
         self.job = make_job(folder, pack)
         text = self.job.config.read_text()
-        self.job.config.write_text(text.replace("epochs: 2", "epochs: 4000").replace("mlflow: false", "mlflow: true"))
+        for old, new in (
+            ("epochs: 2", "epochs: 4000"),
+            ("mlflow: false", "mlflow: true"),
+            ("every_steps: 2", f"every_steps: {every_steps}"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        self.job.config.write_text(text)
         self.environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -112,10 +119,13 @@ class Training:
             "MLFLOW_TRACKING_URI": tracking_uri,
         }
         self._errors = folder / "errors.txt"
-        with self._errors.open("wb") as errors:
+        self.start()
+
+    def start(self, *options: str) -> None:
+        with self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "facerec", "train", "--config", str(self.job.config)],
-                cwd=folder,
+                [sys.executable, "-m", "facerec", "train", "--config", str(self.job.config), *options],
+                cwd=self.job.config.parent,
                 env=self.environment,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -130,11 +140,22 @@ class Training:
     def step(self) -> int:
         return newest_step(self.job.save_dir)
 
+    @property
+    def spooled(self) -> int:
+        """The last step that its spool holds."""
+        (path,) = self.job.config.parent.glob("facerec-spool/*.jsonl")
+        complete, _, _ = path.read_text().rpartition("\n")
+        bodies = [json.loads(line).get("body", {}) for line in complete.splitlines()]
+        return max((point[2] for body in bodies for point in body.get("points", [])), default=-1)
+
     def reach(self, step: int) -> None:
+        self.wait(lambda: self.step >= step)
+
+    def wait(self, is_there: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 120
-        while self.step < step:
+        while not is_there():
             assert self._process.poll() is None, self.told
-            assert time.monotonic() < deadline, f"step {step} never came\n{self.told}"
+            assert time.monotonic() < deadline, f"what the test waits for never came\n{self.told}"
             time.sleep(0.02)
 
     def stop(self) -> float:
@@ -181,15 +202,73 @@ def check_complete(client: MlflowClient, training: Training) -> None:
     assert not spool.exists(), list(spool.iterdir())
 
 
+def newest_point(client: MlflowClient) -> int:
+    """The last step whose loss the store holds."""
+    (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return max((metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")), default=-1)
+
+
 @pytest.fixture
-def relay(clean_environment: Path, template_db: Path) -> Iterator[tuple[Relay, MlflowClient]]:
+def server(clean_environment: Path, template_db: Path) -> Iterator[Server]:
     (clean_environment / "server.db").write_bytes(template_db.read_bytes())
     server = Server(clean_environment)
     server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def relay(server: Server) -> Iterator[tuple[Relay, MlflowClient]]:
     relay = Relay(server.port)
     yield relay, MlflowClient(server.uri)
     relay.close()
-    server.kill()
+
+
+def test_a_server_that_is_killed_and_started_again_has_everything_once_at_the_end(
+    server: Server, tmp_path: Path
+) -> None:
+    training = Training(tmp_path, tracking_uri=server.uri)
+    try:
+        training.reach(20)
+        server.kill()
+        struck_at = training.step
+        training.wait(lambda: "does not answer" in training.told)
+        training.reach(struck_at + 40)
+        server.start()
+        training.reach(training.step + 20)
+        training.stop()
+    finally:
+        training.kill()
+    assert len(re.findall("does not answer", training.told)) == 1
+    check_complete(MlflowClient(server.uri), training)
+
+
+@pytest.mark.parametrize("is_synced_first", [True, False])
+def test_a_training_that_is_killed_and_goes_on_has_every_step_once(
+    relay: tuple[Relay, MlflowClient], tmp_path: Path, is_synced_first: bool
+) -> None:
+    between, client = relay
+    epoch = 400
+    # Checkpoints at the ends of epochs alone, as by default.
+    training = Training(tmp_path, tracking_uri=between.uri, pictures=epoch, every_steps=0)
+    try:
+        training.reach(epoch)
+        training.wait(lambda: newest_point(client) > epoch + 10)
+        between.mode = "refuse"
+        in_store = newest_point(client)
+        training.wait(lambda: training.spooled > in_store + 10)
+        training.kill()
+        between.mode = "pass"
+        assert training.step == epoch, "it was to die in mid-epoch"
+        if is_synced_first:
+            training.sync()
+        training.start("--resume")
+        training.reach(2 * epoch)
+        training.stop()
+    finally:
+        training.kill()
+    training.sync()
+    check_complete(client, training)
 
 
 @pytest.mark.parametrize("mode", ["refuse", "lose"])
@@ -201,10 +280,7 @@ def test_a_server_that_answers_500_for_a_while_has_everything_once_at_the_end(
     try:
         training.reach(20)
         between.mode = mode
-        deadline = time.monotonic() + 90
-        while between.failed < 2:
-            assert time.monotonic() < deadline, training.told
-            time.sleep(0.05)
+        training.wait(lambda: between.failed >= 2)
         struck_at = training.step
         training.reach(struck_at + 40)
         between.mode = "pass"
@@ -224,10 +300,7 @@ def test_a_server_that_hangs_holds_up_no_step_and_is_told_everything_later(
     try:
         training.reach(20)
         between.mode = "hang"
-        deadline = time.monotonic() + 60
-        while not between.failed:
-            assert time.monotonic() < deadline, training.told
-            time.sleep(0.05)
+        training.wait(lambda: between.failed > 0)
         training.reach(training.step + 40)
         # 30 s for the store, and what a busy machine needs beside.
         assert training.stop() < 60

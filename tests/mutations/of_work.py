@@ -140,10 +140,20 @@ MUTATIONS = (
         name="points are sent again without a look at the store",
         promise="K1",
         file="tracking/delivery.py",
-        old="                points = unknown_points(client, run_id, points, histories=histories)\n",
-        new="                assert histories is not None\n",
+        old="                points = unknown_points(client, run_id, points, histories=self._histories)\n",
+        new="",
         tests=(
             "tracking/test_outages.py::test_an_answer_that_is_lost_doubles_nothing_even_in_a_store_that_keeps_doubles",
+        ),
+    ),
+    Mutation(
+        name="a training that goes on tells the steps again that it does again",
+        promise="K1",
+        file="tracking/delivery.py",
+        old="            if again or self._goes_on:\n",
+        new="            if again:\n",
+        tests=(
+            "tracking/test_mlflow_tracker.py::test_steps_that_a_resumed_training_does_again_keep_their_first_point",
         ),
     ),
     Mutation(
@@ -248,8 +258,8 @@ MUTATIONS = (
         name="a doubled slot is run twice",
         promise="O3",
         file="tuning/slots.py",
-        old="            if waiting.number not in {trial.number for trial in counted_trials(self.trials())}:\n",
-        new="            if waiting.number < 0:\n",
+        old="    if taken.number not in {trial.number for trial in counted_trials(trials)}:\n",
+        new="    if taken.number < 0:\n",
         tests=("tuning/test_slots.py::test_a_slot_that_two_machines_put_in_is_run_once",),
     ),
     Mutation(

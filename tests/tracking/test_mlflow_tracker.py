@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,51 @@ def test_a_resumed_run_is_appended_to_and_keeps_its_parameters(store, describe, 
     assert run.info.start_time == started
     assert run.data.params == {"seed": "7", "epochs": "5", "new": "1"}
     assert [step for step, _ in curve(store, first, "train/loss")] == list(range(6))
+
+
+def test_steps_that_a_resumed_training_does_again_keep_their_first_point(store, describe, curve):
+    first = MlflowTracker(spool_dir=SPOOL)
+    first.start(describe())
+    run_id = first.run_id
+    for step in range(5):
+        first.log_metrics({"train/loss": 1.0 / (step + 1), "train/images_per_s": 100.0 + step}, step=step)
+    first.log_metrics({"train/epoch_loss": 0.5, "eval/lfw/accuracy": 0.75}, step=1)
+    first.finish("KILLED")
+    second = MlflowTracker(spool_dir=SPOOL)
+    second.start(describe(resume_run_id=run_id))
+    for step in range(2, 8):
+        second.log_metrics({"train/loss": 1.0 / (step + 1) + 1e-9, "train/images_per_s": 50.0}, step=step)
+    # The epoch's loss comes out the same; the accuracy, as after a change of the configuration, does not.
+    second.log_metrics({"train/epoch_loss": 0.5, "eval/lfw/accuracy": 0.875}, step=1)
+    second.finish("FINISHED")
+    assert [step for step, _ in curve(store, run_id, "train/loss")] == list(range(8))
+    assert curve(store, run_id, "train/loss")[4] == (4, 0.2)
+    assert curve(store, run_id, "train/images_per_s") == [
+        *((step, 100.0 + step) for step in range(5)),
+        *((step, 50.0) for step in range(5, 8)),
+    ]
+    assert curve(store, run_id, "train/epoch_loss") == [(1, 0.5)]
+    assert curve(store, run_id, "eval/lfw/accuracy") == [(1, 0.75), (1, 0.875)]
+    assert store.get_run(run_id).data.metrics["eval/lfw/accuracy"] == 0.875
+
+
+def test_a_resumed_run_reads_each_curve_once(store, describe, monkeypatch):
+    run_id = track(describe(), steps=range(3), status="KILLED")
+    read = []
+    real = type(store).get_metric_history
+
+    def get_metric_history(self, run_id, key):
+        read.append(key)
+        return real(self, run_id, key)
+
+    monkeypatch.setattr(type(store), "get_metric_history", get_metric_history)
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.02)
+    tracker.start(describe(resume_run_id=run_id))
+    for step in range(3, 8):
+        tracker.log_metrics({"train/loss": 0.5, "train/lr": 0.1}, step=step)
+        time.sleep(0.05)
+    tracker.finish("FINISHED")
+    assert sorted(read) == ["train/loss", "train/lr"]
 
 
 def test_a_run_to_resume_that_is_gone_becomes_a_new_run_that_names_it(store, describe, caplog):

@@ -37,6 +37,10 @@ def wait_for_end():
         time.sleep(0.01)
 
 
+def fail_to_connect(*_, **__):
+    raise ConnectionError("the store does not answer")
+
+
 @contextmanager
 def failing_store(monkeypatch):
     """Every write to the store fails inside the block."""
@@ -186,6 +190,83 @@ def test_what_an_earlier_session_left_does_not_undo_the_status_of_a_later_one(st
     assert result.left == 0
     assert store.get_run(run_id).info.status == "FINISHED"
     assert curve(store, run_id, "loss") == [(0, 1.0), (1, 0.5)]
+
+
+def test_what_a_killed_session_left_is_sent_when_the_one_that_goes_on_has_ended_and_doubles_no_step(
+    store, describe, curve, monkeypatch
+):
+    first = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.05, finish_within_s=0.2)
+    first.start(describe())
+    run_id = first.run_id
+    with failing_store(monkeypatch):
+        for step in range(6):
+            first.log_metrics({"train/loss": 1.0 / (step + 1), "train/images_per_s": 100.0}, step=step)
+        first.finish("KILLED")
+    second = MlflowTracker(spool_dir=Path("other"), flush_every_s=0.05)
+    second.start(describe(resume_run_id=run_id))
+    second.log_metrics({"train/loss": 0.25, "train/images_per_s": 60.0}, step=3)
+    (result,) = sync_folder(SPOOL)
+    assert result.sent == 0
+    assert result.left >= 2
+    assert f"a later training goes on with run {run_id}" in result.problem
+    for step in range(4, 9):
+        second.log_metrics({"train/loss": 1.0 / (step + 1), "train/images_per_s": 60.0}, step=step)
+    second.finish("FINISHED")
+    (result,) = sync_folder(SPOOL)
+    assert result.left == 0
+    assert curve(store, run_id, "train/loss") == [(step, 1.0 / (step + 1)) for step in range(9)]
+    speeds = [100.0] * 3 + [60.0] * 6
+    assert curve(store, run_id, "train/images_per_s") == list(enumerate(speeds))
+    assert store.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_resumed_run_whose_store_comes_back_late_doubles_no_step(store, describe, curve, monkeypatch):
+    first = MlflowTracker(spool_dir=SPOOL)
+    first.start(describe())
+    run_id = first.run_id
+    for step in range(5):
+        first.log_metrics({"train/loss": 1.0 / (step + 1)}, step=step)
+    first.finish("KILLED")
+    second = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "get_run", fail_to_connect)
+        second.start(describe(resume_run_id=run_id))
+        for step in range(2, 8):
+            second.log_metrics({"train/loss": 0.125}, step=step)
+        time.sleep(0.2)
+    second.finish("FINISHED")
+    assert curve(store, run_id, "train/loss") == [
+        *((step, 1.0 / (step + 1)) for step in range(5)),
+        *((step, 0.125) for step in range(5, 8)),
+    ]
+
+
+def test_a_training_shows_that_it_lives_while_its_files_fail(store, describe, monkeypatch):
+    has_failed = threading.Event()
+
+    def no_upload(*_, **__):
+        has_failed.set()
+        raise ConnectionError("the bucket does not answer")
+
+    def wait_for_heartbeat():
+        deadline = time.monotonic() + 10
+        while "facerec.heartbeat" not in store.get_run(tracker.run_id).data.tags:
+            assert time.monotonic() < deadline, "no heartbeat came"
+            time.sleep(0.02)
+
+    monkeypatch.setattr("facerec.tracking.mlflow_tracker._HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(type(store), "log_artifact", no_upload)
+    tracker = MlflowTracker(spool_dir=SPOOL, flush_every_s=0.02, finish_within_s=0.2)
+    tracker.start(describe())
+    wait_for_heartbeat()
+    Path("plot.svg").write_text("picture")
+    tracker.log_file(Path("plot.svg"))
+    assert has_failed.wait(10)
+    store.delete_tag(tracker.run_id, "facerec.heartbeat")
+    wait_for_heartbeat()
+    tracker.finish("FINISHED")
+    wait_for_end()
+    assert len(spool_files(SPOOL)) == 1, "the file that failed waits"
 
 
 def test_a_database_that_is_locked_for_a_while_loses_nothing(store, describe, curve, short_busy_timeout, caplog):

@@ -17,6 +17,8 @@ from facerec.tracking.mlflow_tracker import MlflowTracker
 from facerec.tracking.process import identity_tags, is_gone
 from facerec.tracking.spool import spool_files
 from facerec.tracking.sweep import close_stale_run, find_stale_runs
+from tests.faults.test_kill import make_job
+from tests.packs import write_pack
 
 # Not sys.path: a test that loads a served model adds that model's own copy of the package to it.
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,6 +80,29 @@ def test_four_processes_may_start_on_an_empty_store(clean_environment, curve, mo
         assert client.get_run(run_id).info.status == "FINISHED"
         assert curve(client, run_id, "loss") == [(step, step / 2) for step in range(20)]
     assert not (clean_environment / "spool").exists()
+
+
+@pytest.mark.slow
+def test_four_trainings_may_start_in_an_empty_folder(clean_environment, curve, monkeypatch):
+    from facerec.tracking.store import connect
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    job = make_job(clean_environment, write_pack(clean_environment / "pack", identities=16, pictures=4))
+    job.config.write_text(job.config.read_text().replace("mlflow: false", "mlflow: true"))
+    trainings = [job.start() for _ in range(4)]
+    for training in trainings:
+        _, complaints = training.communicate(timeout=300)
+        assert training.returncode == 0, complaints
+        assert "does not answer" not in complaints
+    client = connect(f"sqlite:///{clean_environment}/mlflow.db")
+    experiments = [one for one in client.search_experiments() if one.name != "Default"]
+    assert len(experiments) == 1
+    runs = client.search_runs([experiments[0].experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert len({run.data.tags["facerec.run_folder"] for run in runs}) == len(list(job.save_dir.iterdir())) == 4
+    for run in runs:
+        assert [step for step, _ in curve(client, run.info.run_id, "train/loss")] == list(range(1, 9))
+    assert not (clean_environment / "facerec-spool").exists()
 
 
 def test_a_killed_training_is_swept_and_a_living_one_is_not(store, describe, clean_environment, curve):
