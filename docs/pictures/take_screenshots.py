@@ -3,7 +3,7 @@
     python docs/pictures/take_screenshots.py --experiment facerec-demo
     python docs/pictures/take_screenshots.py --experiment facerec-tune --prefix mlflow-study --runs 30 --only compare
 
-The store is the one of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` here. The experiment needs at least two finished runs.
+The store is the one of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` here. The experiment needs four finished runs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
 
 _SETTLE_S = 5.0
+_FEWEST_RUNS = 4
 
 
 @click.command()
@@ -37,7 +38,14 @@ _SETTLE_S = 5.0
 @click.option("--output", type=click.Path(path_type=Path), default=Path(__file__).parent, show_default=True)
 @click.option("--size", default="1600,1000", show_default=True, metavar="WIDTH,HEIGHT")
 @click.option("--prefix", default="mlflow", show_default=True, help="The pictures are named PREFIX-PAGE.png.")
-@click.option("--runs", "count", default=4, show_default=True, help="How many of the newest finished runs to compare.")
+@click.option(
+    "--runs",
+    "count",
+    type=click.IntRange(min=_FEWEST_RUNS),
+    default=_FEWEST_RUNS,
+    show_default=True,
+    help="How many of the newest finished runs to compare.",
+)
 @click.option("--only", default="", metavar="PAGE,…", help="Some of the pages; by default all.")
 def main(experiment: str, output: Path, size: str, prefix: str, count: int, only: str) -> None:
     """Save the run table, the charts, the comparison and the artifacts of the newest runs."""
@@ -49,8 +57,8 @@ def main(experiment: str, output: Path, size: str, prefix: str, count: int, only
     if found is None:
         raise click.UsageError(f"there is no experiment {experiment}; `mlflow run` a training first")
     runs = client.search_runs([found.experiment_id], "attributes.status = 'FINISHED'", max_results=count)
-    if len(runs) < 2:
-        raise click.UsageError(f"the experiment {experiment} has {len(runs)} finished runs; two are needed")
+    if len(runs) < _FEWEST_RUNS:
+        raise click.UsageError(f"the experiment {experiment} has {len(runs)} finished runs; {_FEWEST_RUNS} are needed")
     uri = mlflow.get_tracking_uri()
     width, height = map(int, size.split(","))
     with ui(uri) as address, open_browser(width, height) as driver:
