@@ -19,7 +19,7 @@ from facerec.data.transforms import normalise_images
 from facerec.errors import DataError, ModelError
 from facerec.process import available_cores
 
-__all__ = ["Embeddings", "NameOf", "Progress", "embed_decoded", "embed_images", "embed_pixels", "find_duplicates"]
+__all__ = ["Embeddings", "NameOf", "Progress", "distinct_images", "embed_decoded", "embed_images", "embed_pixels"]
 
 NameOf = Callable[[int], str]
 """How messages call an image, such as ``lfw: image 17``."""
@@ -73,7 +73,7 @@ def embed_images(
     name_of: NameOf = (lambda index: f"{what} {index}") if isinstance(what, str) else what
     if not images:
         raise DataError("there is no image to embed; check the pair set")
-    first_seen, slot_of_image = find_duplicates(images)
+    first_seen, slot_of_image = distinct_images(images)
     embeddings = embed_decoded(
         backbone,
         len(first_seen),
@@ -155,7 +155,7 @@ def embed_pixels(
     return Embeddings(original=embeddings[0], flipped=embeddings[1] if flip else None)
 
 
-def find_duplicates(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.intp]]:
+def distinct_images(images: Sequence[bytes]) -> tuple[list[int], NDArray[np.intp]]:
     """Indices of the first image of each content, and for every image the place of its content among them."""
     slots: dict[bytes, int] = {}
     first_seen: list[int] = []

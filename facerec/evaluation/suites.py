@@ -14,7 +14,7 @@ from torch import nn
 from facerec.config.schema import Config
 from facerec.data.pairs import PairSet, read_pairs
 from facerec.errors import ConfigError, MissingPathError
-from facerec.evaluation.embed import Embeddings, embed_images, find_duplicates
+from facerec.evaluation.embed import Embeddings, distinct_images, embed_images
 from facerec.evaluation.names import MEAN, resolve_monitor
 from facerec.evaluation.result import PairResult, metric_values, score_pairs
 
@@ -171,7 +171,7 @@ def embed_pair_sets(
     """
     images = [image for pair_set in pair_sets for image in pair_set.images]
     starts = np.cumsum([0, *(len(pair_set.images) for pair_set in pair_sets)])
-    first_seen, slots = find_duplicates(images)
+    first_seen, slots = distinct_images(images)
     set_of_slot = np.searchsorted(starts, first_seen, side="right") - 1
 
     def name_of(slot: int) -> str:
