@@ -17,7 +17,7 @@ from facerec.models.heads.base import CosineHead
 from facerec.models.heads.cosine import check_labels
 from facerec.models.precision import full_precision, full_precision_dtype
 from facerec.models.sampling import sample_classes
-from facerec.models.spread import ALONE, Spread, joint_batch
+from facerec.models.spread import ALONE, Spread
 
 __all__ = [
     "ClassificationLoss",
@@ -79,8 +79,7 @@ class ClassificationLoss(nn.Module):
     below 1 the classes left out get a gradient of zero, as in PartialFC v2: the optimiser's momentum and the weight
     decay act on them all the same. Evaluation uses all classes.
 
-    On several ranks that each hold the whole head (under DDP) every rank has the loss of its own part of the batch,
-    while the head's statistics are those of the joint batch. `facerec.models.sharded` splits the classes instead.
+    For one process, which has the whole batch; `facerec.models.sharded` splits the classes over several.
 
     Shape: embeddings (B, D), any floating dtype; labels (B,), int64 in [0, C).
 
@@ -101,14 +100,13 @@ class ClassificationLoss(nn.Module):
             embeddings_BD = embeddings_BD.to(full_precision_dtype(head.weight))
             norms_B = embeddings_BD.norm(dim=1)
             weight, columns_B = chosen_classes(head, labels_B, settings=settings, step=step, training=self.training)
-            spread = joint_batch() if self.training else ALONE
             rows = row_losses(
                 head,
                 weight,
                 embeddings_BD,
                 columns_B,
                 norms_B=norms_B,
-                spread=spread,
+                spread=ALONE,
                 settings=settings,
                 cross_entropy=_cross_entropy,
             )
@@ -120,7 +118,7 @@ class ClassificationLoss(nn.Module):
 
 
 def build_classification_loss(head: nn.Module, config: HeadConfig, *, seed: int) -> ClassificationLoss:
-    """The loss that a configuration asks for, around a head that `build_head` built, for one process or under DDP.
+    """The loss that a configuration asks for, around a head that `build_head` built, for one process.
 
     Raises:
         ConfigError: the head is not made of class centres.

@@ -69,7 +69,6 @@ def fused_rows(
             cos_B=cos_B.clamp(-head.cos_limit, head.cos_limit) if head.cos_limit < 1.0 else cos_B,
             norms_B=norms_B.detach(),
             others_lse_B=lambda: sweep.others_lse(directions_BD.detach() * scale, _rule_of(head, weight, cos_B, scale)),
-            spread=spread,
         )
     )
     scale = head.current_scale()

@@ -77,23 +77,11 @@ def main(rank: int, world: int, store: str, output: Path) -> None:
         state = loss.head_state()
         assert (state is None) == (rank != 0)
         tensors |= {f"{case}/full.{key}": value.clone() for key, value in (state or {}).items()}
-    tensors |= averaged(part) | replicated(part)
+    tensors |= averaged(part)
     notes = {"sampled": sampled(part), "errors": errors(rank), "loaded": loaded(rank)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, output / f"{rank}.safetensors")
     (output / f"{rank}.json").write_text(json.dumps(notes))
     dist.destroy_process_group()
-
-
-def replicated(part: slice) -> dict[str, Tensor]:
-    """Every rank with the whole head and its own part of the batch: the logits, and what the heads learn."""
-    results: dict[str, Tensor] = {}
-    for entry in HEADS:
-        head = build_head(entry.name, torch.float64)
-        for step in range(STEPS):
-            embeddings, labels = joint_batch(step, torch.float64)
-            results[f"replicated/{entry.name}/logits{step}"] = head(embeddings[part], labels[part]).detach()
-        results |= {f"replicated/{entry.name}/state.{name}": value for name, value in head.state_dict().items()}
-    return results
 
 
 def averaged(part: slice) -> dict[str, Tensor]:

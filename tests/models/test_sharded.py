@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from facerec.models.classification import ClassificationLoss
 from facerec.models.shards import Shard
-from facerec.registry import HEADS
 
 _SCRIPT = Path(__file__).with_name("sharded_ranks.py")
 _ROOT = Path(__file__).parents[2]
@@ -83,18 +82,6 @@ def test_ranks_give_what_one_process_gives_with_the_joint_batch(case: str, resul
     assert {key.removeprefix(f"{case}/full.") for key in tensors[0] if key.startswith(f"{case}/full.")} == set(
         head.state_dict()
     )
-
-
-@pytest.mark.parametrize("name", HEADS.names())
-def test_whole_heads_on_parts_of_the_batch_learn_what_one_learns_from_the_joint_batch(name: str, results: Any) -> None:
-    tensors, _ = results
-    head = ranks.build_head(name, torch.float64)
-    for step in range(ranks.STEPS):
-        parts = torch.cat([rank[f"replicated/{name}/logits{step}"] for rank in tensors])
-        close(parts, head(*ranks.joint_batch(step, torch.float64)).detach(), "float64")
-    for key, value in head.state_dict().items():
-        for rank in tensors:
-            close(rank[f"replicated/{name}/state.{key}"], value, "float64")
 
 
 def test_mean_over_ranks_of_a_backbone_gradient_as_ddp_takes_it_is_that_of_one_process(results: Any) -> None:

@@ -45,10 +45,9 @@ class AdaCos(CosineHead):
         """Let the scale follow the joint batch, when in training."""
         if not self.training:
             return
-        cos_B = batch.spread.gather_rows(batch.cos_B)
-        others_B = batch.spread.gather_rows(batch.others_lse_B())
+        others_B = batch.others_lse_B()
         log_mean = others_B.logsumexp(0) - math.log(others_B.shape[0])
-        median_rad = torch.acos(cos_B.clamp(-1.0, 1.0)).median()
+        median_rad = torch.acos(batch.cos_B.clamp(-1.0, 1.0)).median()
         scale = log_mean / torch.cos(median_rad.clamp_max(math.pi / 4))
         # With few classes that are far apart, B_avg can fall below 1 and the formula below 0; the scale stays positive.
         self.adaptive_scale.copy_(scale.clamp(1.0, max(1.0, self.scale)))

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from facerec.models.heads.base import CosineHead, Observation
 from facerec.models.heads.cosine import check_margin
-from facerec.models.spread import Spread
 
 __all__ = ["AdaFace"]
 
@@ -68,7 +67,7 @@ class AdaFace(CosineHead):
         """The indicator k of each embedding, in [-1, 1]; follows the batch first when in training; (B,)."""
         norms_B = batch.norms_B.clamp(*_NORM_RANGE)
         if self.training:
-            mean, std = _joint_mean_std(norms_B, std_of_one=self.batch_std, spread=batch.spread)
+            mean, std = _mean_std(norms_B, std_of_one=self.batch_std)
             self.batch_mean.lerp_(mean.to(self.batch_mean.dtype), self.t_alpha)
             self.batch_std.lerp_(std.to(self.batch_std.dtype), self.t_alpha)
         return (self.h * (norms_B - self.batch_mean) / (self.batch_std + _EPS)).clamp(-1.0, 1.0)
@@ -84,15 +83,14 @@ class AdaFace(CosineHead):
         return f"scale={self.scale}, margin={self.margin}, h={self.h}, t_alpha={self.t_alpha}"
 
 
-def _joint_mean_std(norms_B: Tensor, *, std_of_one: Tensor, spread: Spread) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of the norms on all ranks together, float64.
+def _mean_std(norms_B: Tensor, *, std_of_one: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of the norms, float64.
 
-    The sums are taken in float64, so that the split of a batch over ranks does not show in the result. A single norm
-    has no deviation: ``std_of_one`` is returned for it.
+    A single norm has no deviation: ``std_of_one`` is returned for it.
     """
     norms_B = norms_B.double()
     moments = torch.stack([torch.ones_like(norms_B), norms_B, norms_B.square()]).sum(dim=1)
-    count, total, total_of_squares = spread.sum_rows(moments).unbind()
+    count, total, total_of_squares = moments.unbind()
     mean = total / count
     variance = (total_of_squares - count * mean.square()) / (count - 1.0).clamp_min(1.0)
     return mean, torch.where(count > 1.0, variance.clamp_min(0.0).sqrt(), std_of_one.double())

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from facerec.models.heads.cosine import add_at_labels, at_labels, check_labels, class_centres, scaled_cosines
 from facerec.models.precision import full_precision, full_precision_dtype
-from facerec.models.spread import ALONE, Spread, joint_batch
+from facerec.models.spread import ALONE, Spread
 
 __all__ = ["CosineHead", "HardRule", "Observation"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a head may learn from a batch; nothing of it carries a gradient."""
+    """What a head may learn from a batch, which is the joint one of all processes; nothing of it carries a gradient."""
 
     cos_B: Tensor
     """Cosine of each embedding with the centre of its class."""
@@ -30,8 +30,6 @@ class Observation:
     """Norm of each embedding."""
     others_lse_B: Callable[[], Tensor]
     """Log of the sum, over all other classes, of exp(logit) at `CosineHead.current_scale`; computed when called."""
-    spread: Spread
-    """Where the rest of the batch and of the classes is."""
 
 
 class HardRule(NamedTuple):
@@ -90,11 +88,10 @@ class CosineHead(nn.Module):
     def forward(self, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
         """Logits (B, C) of embeddings (B, D), for the loss with labels (B,)."""
         check_labels(labels_B, num_classes=self.num_classes)
-        spread = joint_batch() if self.training else ALONE
         with full_precision(embeddings_BD):
             embeddings_BD = embeddings_BD.to(full_precision_dtype(self.weight))
             norms_B = embeddings_BD.norm(dim=1)
-            return self.logits_over(self.weight, embeddings_BD, labels_B, norms_B=norms_B, spread=spread)
+            return self.logits_over(self.weight, embeddings_BD, labels_B, norms_B=norms_B, spread=ALONE)
 
     def logits_over(
         self, weight: Tensor, embeddings_BD: Tensor, columns_B: Tensor, *, norms_B: Tensor, spread: Spread
@@ -114,7 +111,6 @@ class CosineHead(nn.Module):
             cos_B=spread.sum_classes(torch.where(is_here_B, cos_B.detach(), 0.0)),
             norms_B=norms_B.detach(),
             others_lse_B=lambda: _others_lse(logits_BC.detach(), columns_B, is_here_B=is_here_B, spread=spread),
-            spread=spread,
         )
         seen_B = self.observe(batch)
         new_scale = self.current_scale()

@@ -47,9 +47,7 @@ class CurricularFace(CosineHead):
     def observe(self, batch: Observation) -> None:
         """Let ``t`` follow the mean cosine of the joint batch, when in training."""
         if self.training:
-            cos_B = batch.cos_B.double()
-            total, count = batch.spread.sum_rows(torch.stack([cos_B.sum(), torch.ones_like(cos_B).sum()])).unbind()
-            self.t.lerp_((total / count).to(self.t.dtype), self.t_alpha)
+            self.t.lerp_(batch.cos_B.double().mean().to(self.t.dtype), self.t_alpha)
 
     def hard_rule(self, cos_B: Tensor) -> HardRule:
         """Classes above cos(θ + m) are hard."""

@@ -38,19 +38,16 @@ class _Elastic(CosineHead):
     @torch.no_grad()
     def observe(self, batch: Observation) -> Tensor:
         """The margin of each picture: drawn in training, the mean in evaluation; (B,)."""
-        count = batch.cos_B.shape[0]
+        cos_B = batch.cos_B
         if not self.training:
-            return torch.full_like(batch.cos_B, self.margin)
-        cos_J = batch.spread.gather_rows(batch.cos_B) if self.plus else batch.cos_B
-        first = 0 if self.plus else batch.spread.first_row(count)
-        places_J = torch.arange(first, first + cos_J.shape[0], device=cos_J.device)
-        normal_J = counter_normal((self.draw_seed, self.draws), places_J)
-        margins_J = (self.margin + self.margin_std * normal_J).to(cos_J.dtype)
+            return torch.full_like(cos_B, self.margin)
+        places_B = torch.arange(cos_B.shape[0], device=cos_B.device)
+        normal_B = counter_normal((self.draw_seed, self.draws), places_B)
+        margins_B = (self.margin + self.margin_std * normal_B).to(cos_B.dtype)
         self.draws += 1
         if not self.plus:
-            return margins_J
-        margins_J = margins_J.sort().values[cos_J.argsort(descending=True).argsort()]
-        return batch.spread.own_rows(margins_J, count)
+            return margins_B
+        return margins_B.sort().values[cos_B.argsort(descending=True).argsort()]
 
     def extra_repr(self) -> str:
         """The settings, as ``print(model)`` shows them."""
