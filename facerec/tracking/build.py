@@ -17,7 +17,7 @@ __all__ = ["build_tracker"]
 
 
 def build_tracker(config: Config, *, log_folder: Path) -> Tracker:
-    """The tracker for ``config.logging``; TensorBoard events go below ``log_folder``.
+    """The tracker for ``config.logging``; TensorBoard events go below ``log_folder``, into a folder per run.
 
     In a training of several processes only the one of rank 0 records anything.
 
@@ -30,7 +30,7 @@ def build_tracker(config: Config, *, log_folder: Path) -> Tracker:
     if config.logging.mlflow:
         trackers.append(MlflowTracker(spool_dir=DEFAULT_SPOOL_DIR))
     if config.logging.tensorboard:
-        trackers.append(TensorBoardTracker(folder=log_folder / "tensorboard"))
+        trackers.append(TensorBoardTracker(folder=log_folder))
     if not trackers:
         return NullTracker()
     return trackers[0] if len(trackers) == 1 else TrackerGroup(trackers)

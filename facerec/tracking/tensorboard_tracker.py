@@ -20,7 +20,9 @@ _log = logging.getLogger(__name__)
 
 
 class TensorBoardTracker:
-    """Writes curves, and the parameters and tags as text, into ``folder``. Files are not copied: they are on the disk.
+    """Writes curves, and the parameters and tags as text, into a folder of the run's name below ``folder``.
+
+    Files are not copied: they are on the disk.
 
     Raises:
         ConfigError: the package is not installed.
@@ -41,10 +43,15 @@ class TensorBoardTracker:
         return None
 
     def start(self, run: RunDescription) -> None:
-        """Open an event file; one of an earlier start in the same folder stays, and TensorBoard joins them."""
+        """Open an event file; one of an earlier start in the same folder stays, and TensorBoard joins them.
+
+        Of the earlier one TensorBoard leaves out the steps that the run had done after what it goes on from.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        self._attempt(lambda: setattr(self, "_writer", SummaryWriter(str(self._folder))))
+        place = self._folder / run.folder_name
+        first_step = None if run.resume_step is None else run.resume_step + 1
+        self._attempt(lambda: setattr(self, "_writer", SummaryWriter(str(place), purge_step=first_step)))
         self._text("run/params", run.params)
         self._text("run/tags", run.tags)
 

@@ -41,6 +41,8 @@ def describe_run(session: Session) -> RunDescription:
         },
         datasets=(_training_set(session), *describe_pair_sets(session.pair_sets)),
         resume_run_id=session.resume_run_id,
+        resume_step=None if session.resumed_from is None else session.global_step,
+        folder_name=session.run_folder.name,
     )
 
 

@@ -38,6 +38,10 @@ class RunDescription:
     datasets: tuple[DatasetDescription, ...] = ()
     resume_run_id: str | None = None
     """The run of an interrupted training that goes on; metrics are appended to it."""
+    resume_step: int | None = None
+    """The update after which it goes on; what curves hold of later ones will come again."""
+    folder_name: str = ""
+    """Name of the run's folder, for trackers that write folders of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,28 @@ def test_tensorboard_gets_the_curves(describe, tmp_path):
     assert tracker.run_id is None
 
 
+def test_runs_have_a_folder_each_and_one_that_goes_on_shows_no_step_twice(describe, tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def log(steps, value, **run):
+        tracker = TensorBoardTracker(folder=tmp_path)
+        tracker.start(describe(**run))
+        for step in steps:
+            tracker.log_metrics({"train/loss": value}, step=step)
+        tracker.finish("FINISHED")
+
+    log(range(1, 8), 1.0, folder_name="first")
+    log(range(1, 4), 3.0, folder_name="second")
+    # The first was killed after step 7, and its newest checkpoint is that of step 5.
+    log(range(6, 10), 2.0, folder_name="first", resume_step=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    events = EventAccumulator(str(tmp_path / "first"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert found == [(step, 1.0) for step in range(1, 6)] + [(step, 2.0) for step in range(6, 10)]
+
+
 def test_a_folder_that_cannot_be_written_ends_no_training(describe, tmp_path, caplog):
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     (tmp_path / "file").touch()
