@@ -13,7 +13,7 @@ from facerec.data.image_record import build_image_record
 from facerec.data.pairs import write_pairs
 from facerec.data.recordio import RecordWriter
 
-__all__ = ["draw", "encode_png", "write_pack", "write_pair_set"]
+__all__ = ["damage_picture", "draw", "encode_png", "write_pack", "write_pair_set"]
 
 
 def draw(identity: int, picture: int, *, side: int = 32) -> NDArray[np.uint8]:
@@ -46,6 +46,15 @@ def write_pack(folder: Path, *, identities: int = 8, pictures: int = 8, side: in
             writer.write(total + 1 + identity, build_image_record(b"", label=span))
     (folder / "property").write_text(f"{identities},{side},{side}\n")
     return folder
+
+
+def damage_picture(folder: Path, *, identity: int, picture: int, side: int = 32) -> None:
+    """Overwrite the picture of a record of a pack that `write_pack` has written; the record itself stays sound."""
+    path = folder / "train.rec"
+    content = path.read_bytes()
+    image = encode_png(draw(identity, picture, side=side))
+    assert content.count(image) == 1
+    path.write_bytes(content.replace(image, bytes(len(image))))
 
 
 def write_pair_set(path: Path, *, pairs: int = 40, side: int = 32) -> Path:

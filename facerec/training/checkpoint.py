@@ -67,6 +67,8 @@ class SavedState:
     """Processes of the training."""
     ranks: list[dict[str, Any]] = field(default_factory=list)
     """``rng`` and ``epoch_sums`` of the processes after the first."""
+    skipped_keys: list[int] = field(default_factory=list)
+    """Keys of the damaged records that any process has left out so far."""
 
 
 def save_checkpoint(run_folder: Path, state: SavedState, *, files: Mapping[str, Mapping[str, Tensor]]) -> Path:
@@ -114,14 +116,27 @@ def set_aside_later(run_folder: Path, *, step: int) -> list[str]:
     return names
 
 
-def prune(run_folder: Path, *, keep_last_n: int) -> None:
-    """Remove all but the newest ``keep_last_n`` checkpoints and those that ``last`` and ``best`` name."""
+def prune(run_folder: Path, *, keep_last_n: int) -> list[OSError]:
+    """Remove all but the newest ``keep_last_n`` checkpoints and those that ``last`` and ``best`` name.
+
+    Returns why something could not be removed; it is tried again the next time.
+    """
+    failures: list[OSError] = []
     kept = {(run_folder / link).resolve().name for link in ("last", "best") if (run_folder / link).is_symlink()}
     for path in list_checkpoints(run_folder)[:-keep_last_n]:
-        if path.name not in kept:
-            shutil.rmtree(path)
+        if path.name in kept:
+            continue
+        try:
+            # Under the other name it is no checkpoint any more, however much of it a crash leaves there.
+            path.rename(path.with_name(f".partial-{path.name}-old"))
+        except OSError as error:
+            failures.append(error)
     for leftover in run_folder.glob(".partial-step-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            shutil.rmtree(leftover)
+        except OSError as error:
+            failures.append(error)
+    return failures
 
 
 def read_state(folder: Path) -> SavedState:

@@ -11,10 +11,15 @@ from facerec.training.run_folder import newest_checkpoint
 __all__ = ["claim_run", "forget_run", "run_to_continue"]
 
 
-def claim_run(run_folder: Path) -> None:
-    """Note that this launcher's run is ``run_folder``; does nothing without a launcher."""
-    if path := _note(run_folder.parent):
-        atomic_write_text(path, run_folder.name)
+def claim_run(run_folder: Path, *, save_dir: Path) -> None:
+    """Note under ``save_dir`` that this launcher's run is ``run_folder``; does nothing without a launcher.
+
+    A run that is resumed may lie elsewhere than new ones would.
+    """
+    if path := _note(save_dir):
+        is_inside = run_folder.parent.resolve() == save_dir.resolve()
+        # By its name the other machines find it, too, which may see the folder under another path.
+        atomic_write_text(path, run_folder.name if is_inside else str(run_folder.resolve()))
 
 
 def run_to_continue(save_dir: Path) -> Path | None:
@@ -22,7 +27,7 @@ def run_to_continue(save_dir: Path) -> Path | None:
     path = _note(save_dir)
     if path is None or not path.is_file():
         return None
-    return newest_checkpoint(save_dir / Path(path.read_text(encoding="utf-8")).name)
+    return newest_checkpoint(save_dir / path.read_text(encoding="utf-8"))
 
 
 def forget_run(save_dir: Path) -> None:

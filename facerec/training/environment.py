@@ -40,20 +40,25 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the project's code and whether files were changed since; empty outside a git checkout."""
+    """Commit of the project's code and whether files were changed since; without what git does not tell."""
     if shutil.which("git") is None or not (_PROJECT / ".git").exists():
         return {}
     commit = _git("rev-parse", "HEAD")
     if not commit:
         return {}
-    return {"env.git_commit": commit, "env.git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {"env.git_commit": commit} | ({} if changes is None else {"env.git_dirty": bool(changes)})
 
 
-def _git(*arguments: str) -> str:
-    result = subprocess.run(
-        ["git", "-C", str(_PROJECT), *arguments], capture_output=True, text=True, timeout=20, check=False
-    )
-    return result.stdout.strip() if result.returncode == 0 else ""
+def _git(*arguments: str) -> str | None:
+    """What git answers; None where it does not, as on a disk that is slow, or in a checkout of somebody else."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(_PROJECT), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def make_deterministic(*, enabled: bool) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch.distributed as dist
 
 from facerec.config.schema import Config
-from facerec.errors import TrainingError, one_line
+from facerec.errors import CheckpointError, TrainingError, one_line
 from facerec.training.assembly import Parts
 from facerec.training.head_parts import num_centres
 from facerec.training.memory import explained_memory_errors
 from facerec.training.session import Session
 
-__all__ = ["explained_failures", "not_finite"]
+__all__ = ["explained_disk", "explained_failures", "not_finite", "not_written"]
 
 
 @contextmanager
@@ -36,6 +37,28 @@ def explained_failures(config: Config, parts: Parts) -> Iterator[None]:
         if sentence is None:
             raise
         raise TrainingError(sentence) from error
+
+
+@contextmanager
+def explained_disk(session: Session, what: str) -> Iterator[None]:
+    """Say what to do where the disk refuses what the block writes into the run's folder.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(not_written(what, session.run_folder, error)) from error
+
+
+def not_written(what: str, folder: Path, error: Exception) -> str:
+    """The sentence for something that a run could not write into its folder."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return (
+        f"{what} could not be written under {folder} ({reason}); "
+        "earlier checkpoints are intact: make room and go on with --resume"
+    )
 
 
 def _explain(config: Config, error: RuntimeError) -> str | None:

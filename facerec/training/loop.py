@@ -133,8 +133,8 @@ def _tell_window(session: Session, means: RunningMeans, stopwatch: Stopwatch, lr
         "train/data_wait_fraction": rates.data_wait_fraction,
         "train/outside_step_fraction": rates.outside_step_fraction,
     }
-    if session.skipped_records:
-        metrics["train/skipped_records"] = float(session.skipped_records)
+    if skipped := session.skipped_keys():
+        metrics["train/skipped_records"] = float(len(skipped))
     session.tracker.log_metrics(metrics, step=session.global_step)
     _warn(session, session.symptoms.of_embeddings(session.step.embedding_spread))
 

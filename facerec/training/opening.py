@@ -112,7 +112,7 @@ def occupy_run_folder(session: Session, log: RunLog) -> Iterator[None]:
         log.write_to(session.log_folder / "train.log")
         # The configuration of a resumed run is the newest.
         atomic_write_text(session.run_folder / "config.yaml", dump_yaml(session.config))
-        claim_run(session.run_folder)
+        claim_run(session.run_folder, save_dir=Path(session.config.checkpoint.save_dir))
         yield
 
 

@@ -18,6 +18,7 @@ from facerec.fsio import atomic_write_text
 from facerec.training.checkpoint import mark
 from facerec.training.describe import describe_run
 from facerec.training.elastic import forget_run
+from facerec.training.failures import explained_disk
 from facerec.training.history import Evaluation
 from facerec.training.interrupt import TrainingInterrupted, TrainingStopped
 from facerec.training.session import Session
@@ -71,6 +72,9 @@ def record_epoch(session: Session) -> Evaluation:
 
     The checkpoint of this epoch has been saved already, so that a kill in the evaluation costs only the evaluation.
     Every process takes part and ends with the same history; rank 0 writes.
+
+    Raises:
+        CheckpointError: the disk refused, on rank 0.
     """
     metrics: dict[str, float] = {}
     if session.epoch > 0:
@@ -85,10 +89,9 @@ def record_epoch(session: Session) -> Evaluation:
     evaluation = Evaluation(epoch=session.epoch, step=session.global_step, metrics=metrics)
     session.evaluations.append(evaluation)
     if session.world.is_main:
-        entries = [entry.to_dict() for entry in session.evaluations]
-        atomic_write_text(session.run_folder / "history.json", json.dumps(entries, indent=1))
+        with explained_disk(session, f"the evaluation of epoch {session.epoch}"):
+            _keep(session, evaluation)
         if session.judgement.best is evaluation:
-            mark(session.run_folder, "best", (session.run_folder / "last").resolve())
             session.best_results = tuple(results)
         _tell(session, evaluation)
     if session.on_evaluation is not None:
@@ -97,7 +100,11 @@ def record_epoch(session: Session) -> Evaluation:
 
 
 def conclude(session: Session) -> TrainResult:
-    """Write ``summary.json`` and hand the run's files to the tracker; rank 0 does."""
+    """Write ``summary.json`` and hand the run's files to the tracker; rank 0 does, but every process must call it.
+
+    Raises:
+        CheckpointError: the disk refused, on rank 0.
+    """
     judgement = session.judgement
     trained = [evaluation for evaluation in session.evaluations if evaluation.epoch > 0]
     untrained = [evaluation for evaluation in session.evaluations if evaluation.epoch == 0]
@@ -110,14 +117,24 @@ def conclude(session: Session) -> TrainResult:
         tracker_run_id=session.tracker.run_id,
         best_results=session.best_results,
     )
+    num_skipped = len(session.skipped_keys())
     if session.world.is_main:
-        _write_summary(session, result)
+        _write_summary(session, result, num_skipped=num_skipped)
     return result
 
 
-def _write_summary(session: Session, result: TrainResult) -> None:
-    summary = _summary(session, result)
-    atomic_write_text(session.run_folder / "summary.json", json.dumps(summary, indent=2))
+def _keep(session: Session, evaluation: Evaluation) -> None:
+    # The history last: a resumed run does again what is not in it.
+    if session.judgement.best is evaluation:
+        mark(session.run_folder, "best", (session.run_folder / "last").resolve())
+    entries = [entry.to_dict() for entry in session.evaluations]
+    atomic_write_text(session.run_folder / "history.json", json.dumps(entries, indent=1))
+
+
+def _write_summary(session: Session, result: TrainResult, *, num_skipped: int) -> None:
+    summary = _summary(session, result) | {"skipped_records": num_skipped}
+    with explained_disk(session, "the summary"):
+        atomic_write_text(session.run_folder / "summary.json", json.dumps(summary, indent=2))
     if result.best is not None:
         best = {f"best/{key}": value for key, value in result.best.metrics.items()}
         session.tracker.log_metrics({**best, "best/epoch": float(result.best.epoch)}, step=session.epoch)
@@ -126,7 +143,7 @@ def _write_summary(session: Session, result: TrainResult) -> None:
     for link in ("best", "last"):
         if (session.run_folder / link).is_dir():
             session.tracker.log_file((session.run_folder / link).resolve(), folder=f"checkpoints/{link}")
-    forget_run(session.run_folder.parent)
+    forget_run(Path(session.config.checkpoint.save_dir))
 
 
 def _is_due(session: Session) -> bool:
@@ -173,5 +190,4 @@ def _summary(session: Session, result: TrainResult) -> dict[str, Any]:
         "roc_picture": str(pictures[-1]) if pictures else None,
         "images_per_s": statistics.median(rate.images_per_s for rate in rates) if rates else None,
         "outside_step_fraction": statistics.median(rate.outside_step_fraction for rate in rates) if rates else None,
-        "skipped_records": session.skipped_records,
     }

@@ -30,15 +30,16 @@ _FIXED = (
 )
 # How the same loss is computed.
 _MEANS = ("head.loss", "head.chunk_mib")
-# These change the course of the training from here on, which a user may want; they are told.
-_COURSE = ("training.", "data.on_bad_record", "deterministic")
+# These change the course of the training from here on, or what its evaluations mean; a user may want it, and is told.
+_COURSE = ("training.", "eval.", "data.on_bad_record", "deterministic")
 _FREE = (
     "training.resume",
     "training.early_stop",
     "training.patience",
     "training.data_parallel",
-    "training.accumulation_steps",
     "training.compile",
+    "eval.test_batch_size",
+    "eval.before_training",
 )
 
 

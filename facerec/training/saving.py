@@ -15,6 +15,7 @@ from facerec.errors import CheckpointError
 from facerec.models.state_load import load_tensors
 from facerec.rng import capture_rng, restore_rng, seed_everything
 from facerec.training.checkpoint import SavedState, mark, prune, read_tensors, save_checkpoint, set_aside_later
+from facerec.training.failures import not_written
 from facerec.training.head_parts import load_head, own_rows, whole_head, whole_rows
 from facerec.training.history import Evaluation
 from facerec.training.optimizer_state import load_optimizer, split_optimizer
@@ -33,10 +34,12 @@ def save(session: Session) -> None:
         CheckpointError: the disk refused; the checkpoints that were there are untouched. Every process raises it.
     """
     ranks = session.world.gather_texts(json.dumps({"rng": capture_rng(), "epoch_sums": session.epoch_means.state()}))
+    skipped_keys = session.skipped_keys()
     files, scalars = _tensors(session)
     problem = ""
     if session.world.is_main:
-        problem = _write(session, _state(session, [json.loads(text) for text in ranks], scalars), files)
+        state = _state(session, [json.loads(text) for text in ranks], scalars, skipped_keys)
+        problem = _write(session, state, files)
     if problem := session.world.text_of_main(problem):
         raise CheckpointError(problem)
 
@@ -68,7 +71,7 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
         scalars=state.optimizer,
         source=checkpoint,
     )
-    session.step.scaler.load_state_dict(state.scaler)
+    _restore_scaler(session, state)
     session.epoch, session.global_step = state.epoch, state.global_step
     session.step_in_epoch, line = place_in_epoch(
         state, total_batch=session.total_batch, steps_per_epoch=loader.steps_per_epoch
@@ -77,6 +80,7 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
         session.notes.append(line)
     session.evaluations = _known_evaluations(session.run_folder, state)
     session.resumed_from, session.resume_run_id = checkpoint, state.tracker_run_id
+    session.earlier_skips.update(state.skipped_keys)
     _restore_ranks(session, state)
 
 
@@ -97,7 +101,9 @@ def leave_later_checkpoints(session: Session) -> None:
         (folder / "best").unlink(missing_ok=True)
 
 
-def _state(session: Session, ranks: list[dict[str, Any]], scalars: dict[str, Any]) -> SavedState:
+def _state(
+    session: Session, ranks: list[dict[str, Any]], scalars: dict[str, Any], skipped_keys: list[int]
+) -> SavedState:
     return SavedState(
         epoch=session.epoch,
         step_in_epoch=session.step_in_epoch,
@@ -113,6 +119,7 @@ def _state(session: Session, ranks: list[dict[str, Any]], scalars: dict[str, Any
         tracker_run_id=session.tracker.run_id,
         world_size=session.world.size,
         ranks=ranks[1:],
+        skipped_keys=skipped_keys,
     )
 
 
@@ -134,18 +141,25 @@ def _write(session: Session, state: SavedState, files: dict[str, dict[str, Tenso
     try:
         save_checkpoint(session.run_folder, state, files=files)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return (
-            f"the checkpoint of step {session.global_step} could not be written under {session.run_folder} ({reason}); "
-            "earlier checkpoints are intact: make room and go on with --resume"
-        )
-    prune(session.run_folder, keep_last_n=session.config.checkpoint.keep_last_n)
+        return not_written(f"the checkpoint of step {session.global_step}", session.run_folder, error)
+    for failure in prune(session.run_folder, keep_last_n=session.config.checkpoint.keep_last_n):
+        LOGGER.warning("an old checkpoint could not be removed (%s); mind the room on the disk", failure)
     return ""
 
 
 def _load(module: nn.Module, checkpoint: Path, name: str) -> None:
     path = checkpoint / f"{name}.safetensors"
     load_tensors(module, read_tensors(checkpoint, name), path=path, what="the configured model")
+
+
+def _restore_scaler(session: Session, state: SavedState) -> None:
+    scaler = session.step.scaler
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
+    elif scaler.is_enabled():
+        session.notes.append(
+            f"the checkpoint was made without a loss scaler; its scale starts at {scaler.get_scale():g} for float16"
+        )
 
 
 def _restore_average(session: Session, checkpoint: Path, *, is_saved: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from facerec.config.monitor import natural_mode
@@ -57,7 +58,8 @@ class Session:
     """Of the best evaluation, on rank 0; none, where a process before this one has made it."""
     recent_keys: deque[tuple[int, list[int]]] = field(default_factory=lambda: deque(maxlen=64))
     """Record keys of the newest batches of this process, to name the one that broke the loss."""
-    skipped_records: int = 0
+    earlier_skips: set[int] = field(default_factory=set)
+    """Keys of the damaged records that the run had left out when this process began."""
     rates: list[Rates] = field(default_factory=list)
     """Speed of every window of steps that has been told."""
     on_evaluation: Callable[[Evaluation], None] | None = None
@@ -124,12 +126,18 @@ class Session:
         self.step.is_frozen = frozen
         self.symptoms.begin_epoch(step_in_epoch=self.step_in_epoch)
 
+    def skipped_keys(self) -> list[int]:
+        """Keys of all damaged records that the run has left out so far, each once; every process must ask."""
+        if self.config.data.on_bad_record == "fail":
+            return sorted(self.earlier_skips)
+        own = np.array(sorted(self.loader.skipped_keys), dtype=np.int64)
+        return sorted(self.earlier_skips.union(*(keys.tolist() for keys in self.world.gather_rows(own))))
+
     def observe(self, batch: Batch, output: LossOutput) -> None:
         """Add what an update gave to the sums of the epoch; waits for nothing."""
         self.recent_keys.append((self.global_step, batch.keys_B.tolist()))
         self.epoch_means.add(output)
         self.symptoms.add(output, batch.labels_B)
-        self.skipped_records += batch.skipped
 
     def advance(self) -> None:
         """One update is done."""

@@ -61,8 +61,8 @@ def describe_summary(summary: dict[str, Any]) -> str:
         outside = summary.get("outside_step_fraction")  # Runs of earlier versions did not tell it.
         told = "" if outside is None else f"; {100 * outside:.1f} % of the time outside of the steps"
         lines.append(f"speed        {summary['images_per_s']:.0f} images/s (median while training){told}")
-    if summary["skipped_records"]:
-        lines.append(f"skipped      {summary['skipped_records']} damaged records")
+    if skipped := summary["skipped_records"]:
+        lines.append(f"skipped      {skipped} damaged record{'s' if skipped > 1 else ''}")
     if summary["roc_picture"]:
         lines.append(f"ROC picture  {summary['roc_picture']}")
     if summary["tracker_run_id"]:

@@ -15,6 +15,7 @@ from facerec.evaluation.pictures import write_roc_picture
 from facerec.evaluation.result import PairResult, metric_values
 from facerec.evaluation.suites import embed_configured, score_embedded
 from facerec.training.distributed import World
+from facerec.training.failures import explained_disk
 from facerec.training.session import Session
 
 __all__ = ["embed_together", "verify"]
@@ -31,8 +32,9 @@ def verify(session: Session) -> tuple[dict[str, float], list[PairResult]]:
         metrics = metric_values(results)
         session.tracker.log_metrics(metrics, step=session.epoch)
         picture = session.run_folder / "pictures" / f"roc_epoch_{session.epoch:03d}.png"
-        picture.parent.mkdir(exist_ok=True)
-        write_roc_picture(results, picture)
+        with explained_disk(session, f"the picture of epoch {session.epoch}"):
+            picture.parent.mkdir(exist_ok=True)
+            write_roc_picture(results, picture)
         session.tracker.log_file(picture, folder="pictures")
         session.tracker.log_image(picture, key="roc", step=session.epoch)
     # JSON keeps every bit of a float, so that all processes judge alike.

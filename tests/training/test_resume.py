@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from facerec.config.schema import Config
 from facerec.errors import CheckpointError
-from facerec.training.checkpoint import list_checkpoints
+from facerec.training import step as step_module
+from facerec.training.checkpoint import list_checkpoints, read_state
 from facerec.training.interrupt import TrainingInterrupted
 from facerec.training.loop import train
 from tests.training.conftest import RecordingTracker
@@ -97,6 +99,24 @@ def test_without_the_momentum_the_weights_differ(
     monkeypatch.setattr("facerec.training.saving.load_optimizer", lambda *_, **__: None)
     train(make_config(training__resume=True), tracker=RecordingTracker())
     assert final_bytes(run) != expected
+
+
+def test_a_checkpoint_without_a_loss_scaler_goes_on_with_one(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = interrupt_at(make_config(), 2)
+    original = step_module.build_scaler
+
+    def build(device: torch.device, *, init_scale: float, enabled: bool, several: bool) -> torch.amp.GradScaler:
+        return original(device, init_scale=init_scale, enabled=True, several=several)
+
+    # As on a device that trains in float16.
+    monkeypatch.setattr(step_module, "build_scaler", build)
+    result = train(make_config(training__resume=True), tracker=RecordingTracker())
+    assert result.last is not None
+    assert result.last.epoch == 3
+    assert "made without a loss scaler; its scale starts at 128 for float16" in caplog.text
+    assert read_state(run / "last").scaler["scale"] == 128.0
 
 
 def test_an_evaluation_that_was_cut_off_is_made_up_for(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -72,6 +72,49 @@ def test_the_loss_may_be_computed_in_another_way() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "line"),
+    [
+        ("training", "accumulation_steps", 2, "training.accumulation_steps: 1 -> 2"),
+        ("eval", "flip", False, "eval.flip: True -> False"),
+        ("eval", "bin_file", "other.bin", "eval.bin_file: None -> 'other.bin'"),
+        ("eval", "eval_freq", 3, "eval.eval_freq: 1 -> 3"),
+        ("training", "lr", 0.01, "training.lr: 0.1 -> 0.01"),
+        ("data", "on_bad_record", "skip", "data.on_bad_record: 'fail' -> 'skip'"),
+    ],
+)
+def test_what_changes_the_course_or_the_meaning_of_an_evaluation_is_told(
+    section: str, key: str, value: Any, line: str
+) -> None:
+    part = dataclasses.replace(getattr(config(32), section), **{key: value})
+    present = dataclasses.replace(config(32), **{section: part})
+    assert told(state(batch_size=32, world_size=1), present, world_size=1) == [f"resuming with another {line}"]
+
+
+def test_parts_that_follow_the_number_of_processes_are_told_and_not_refused() -> None:
+    present = config(64)
+    present = dataclasses.replace(present, training=dataclasses.replace(present.training, accumulation_steps=4))
+    parts, processes = told(state(batch_size=32, world_size=4), present, world_size=2)
+    assert parts == "resuming with another training.accumulation_steps: 1 -> 4"
+    assert "the joint batch 128 -> 128" in processes
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("eval", "test_batch_size", 7),
+        ("eval", "before_training", True),
+        ("training", "early_stop", True),
+        ("data", "num_workers", 0),
+        ("logging", "print_freq", 1),
+    ],
+)
+def test_what_changes_neither_is_not_told(section: str, key: str, value: Any) -> None:
+    part = dataclasses.replace(getattr(config(32), section), **{key: value})
+    present = dataclasses.replace(config(32), **{section: part})
+    assert told(state(batch_size=32, world_size=1), present, world_size=1) == []
+
+
 def test_another_batch_is_refused_unless_the_joint_batch_stays() -> None:
     with pytest.raises(CheckpointError, match=r"data\.batch_size: 32 -> 64"):
         told(state(batch_size=32, world_size=4), config(64), world_size=4)
