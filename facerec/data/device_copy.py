@@ -20,8 +20,6 @@ class Batch(NamedTuple):
     """(B,) int64, each in [0, num_classes)."""
     keys_B: Tensor
     """(B,) int64, the records' keys in the pack; always on the CPU."""
-    skipped: int
-    """Damaged records of this batch that were left out, and filled as `FaceDataset` says."""
 
 
 def copy_to_device(

@@ -18,6 +18,7 @@ from facerec.data.opening import build_order, open_pack
 from facerec.data.sampler import BatchRequest, BatchSampler
 from facerec.data.workers import (
     ErrorsAsValues,
+    StartMethod,
     expected_warnings,
     start_method,
     starting_workers,
@@ -47,7 +48,7 @@ class TrainLoader:
         sampler: BatchSampler,
         num_workers: int,
         device: torch.device | None = None,
-        multiprocessing_context: str | None = None,
+        multiprocessing_context: StartMethod | None = None,
     ) -> None:
         self.pack = pack
         self.skipped_keys: dict[int, str] = {}
@@ -138,7 +139,7 @@ class TrainLoader:
             if isinstance(fetched, FacerecError):
                 raise fetched
             self._report(fetched.bad_records)
-            yield Batch(fetched.images_BCHW, fetched.labels_B, fetched.keys_B, len(fetched.bad_records))
+            yield Batch(fetched.images_BCHW, fetched.labels_B, fetched.keys_B)
 
     def _explaining(self) -> AbstractContextManager[None]:
         return worker_deaths_explained() if self._has_workers else nullcontext()
@@ -157,13 +158,13 @@ def build_train_loader(
     rank: int = 0,
     world_size: int = 1,
     device: torch.device | None = None,
-    multiprocessing_context: str | None = None,
+    multiprocessing_context: StartMethod | None = None,
 ) -> TrainLoader:
     """Build the loader of one rank.
 
     ``pack`` is an open pack to use instead of ``data.root``. ``device`` is where batches are wanted: to CUDA they go
-    through page-locked memory, and are copied while the device computes. ``multiprocessing_context`` is ``fork``,
-    ``spawn`` or ``forkserver``; null chooses, see `workers.start_method`.
+    through page-locked memory, and are copied while the device computes. ``multiprocessing_context`` says
+    how workers start; null chooses, see `workers.start_method`.
 
     Raises:
         ConfigError: ``data.root`` is not set, the pack has fewer images or identities than one batch, or
@@ -207,7 +208,7 @@ class _Aim:
 
 
 def _make_torch_loader(
-    dataset: ErrorsAsValues, aim: _Aim, *, num_workers: int, pin_memory: bool, context: str
+    dataset: ErrorsAsValues, aim: _Aim, *, num_workers: int, pin_memory: bool, context: StartMethod
 ) -> DataLoader[Any]:
     with expected_warnings():
         return DataLoader(

@@ -8,7 +8,6 @@ Source: dmlc-core ``src/recordio.cc``.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -147,15 +146,6 @@ class RecordReader:
             ValueError: the reader is closed.
         """
         return self._read_at(self._position_of(key))
-
-    def read_many(self, keys: Iterable[int]) -> list[bytes]:
-        """The payloads of several records, in the order of ``keys``; see `read`."""
-        wanted = np.asarray(keys if isinstance(keys, np.ndarray) else list(keys), dtype=np.int64)
-        positions = self.index.rows_of(wanted)
-        if (positions < 0).any():
-            self._position_of(int(wanted[positions < 0][0]))
-        read_at = self._read_at
-        return [read_at(position) for position in positions.tolist()]
 
     def read_image(self, key: int) -> ImageRecord:
         """An image record, its header unpacked; see `parse_image_record`.

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -24,6 +24,7 @@ from facerec.errors import DataError, FacerecError
 
 __all__ = [
     "ErrorsAsValues",
+    "StartMethod",
     "expected_warnings",
     "start_method",
     "starting_workers",
@@ -32,10 +33,13 @@ __all__ = [
     "worker_deaths_explained",
 ]
 
+StartMethod = Literal["fork", "spawn"]
+"""The ways in which the trainer is the parent of its workers, by which they know its SIGTERM from others'."""
+
 _HELD = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
-def start_method() -> str:
+def start_method() -> StartMethod:
     """How workers start: ``fork`` on Linux, ``spawn`` elsewhere.
 
     A forked worker starts in milliseconds and shares the pack's index. Forking is safe here because a worker touches
@@ -45,7 +49,7 @@ def start_method() -> str:
     return "fork" if sys.platform == "linux" else "spawn"
 
 
-def worker_context(method: str) -> BaseContext:
+def worker_context(method: StartMethod) -> BaseContext:
     """The context of multiprocessing in which workers start by ``method``, with events that nobody's death can lock.
 
     The event of multiprocessing has a lock even for reading. A worker that is killed while it looks at it, for want of

@@ -15,9 +15,7 @@ from tests.data.test_loader import configure, write_pack
 
 
 def batch(number: int) -> Batch:
-    return Batch(
-        torch.full((2, 3, 4, 4), number, dtype=torch.uint8), torch.tensor([number, 0]), torch.tensor([1, 2]), 0
-    )
+    return Batch(torch.full((2, 3, 4, 4), number, dtype=torch.uint8), torch.tensor([number, 0]), torch.tensor([1, 2]))
 
 
 def test_a_cpu_gets_the_very_batches():
@@ -61,11 +59,11 @@ def test_copies_run_on_a_stream_of_their_own_that_the_computation_waits_for(monk
     monkeypatch.setattr(torch.cuda, "stream", on_stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream(streams[-1], log))
     keys = torch.tensor([7])
-    made = Batch(Recorded("images", log, streams), Recorded("labels", log, streams), keys, 1)
+    made = Batch(Recorded("images", log, streams), Recorded("labels", log, streams), keys)
     copying: Any = FakeStream("copying", log)
     (copied,) = copy_to_device(iter([made]), torch.device("cuda", 0), copying)
     assert (copied.images_BCHW.name, copied.labels_B.name) == ("images'", "labels'")
-    assert (copied.keys_B, copied.skipped) == (keys, 1)
+    assert copied.keys_B is keys
     assert log == [
         "copy images to cuda:0 on copying",
         "copy labels to cuda:0 on copying",

@@ -86,10 +86,9 @@ def test_damage_is_told_with_the_pack_that_has_it(roots, caplog):
     assert (caught.value.key, caught.value.offset) == (3, offset)
     config = configure(roots, on_bad_record="skip")
     with build_train_loader(config) as loader, caplog.at_level(logging.WARNING):
-        batches = list(loader.epoch(0))
+        list(loader.epoch(0))
         assert list(loader.skipped_keys) == [key]
         assert loader.name_of(key) == "two:3"
-    assert sum(batch.skipped for batch in batches) <= 1
     assert f"{roots[1] / 'train.rec'}: record 3 at byte {offset}" in caplog.text
 
 

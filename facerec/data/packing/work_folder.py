@@ -24,6 +24,9 @@ from facerec.fsio import atomic_write_text, fsync_folder
 __all__ = ["WorkFolder", "folder_of_many_files", "full_disk_explained", "work_folder"]
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_TAKEN = frozenset((errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR))
+"""What a folder cannot be renamed with where another has the name."""
+_APPEARED = "{} has appeared in the meantime; move it away, then run the command again"
 
 
 class WorkFolder:
@@ -89,7 +92,7 @@ class WorkFolder:
                     os.close(descriptor)
             fsync_folder(Path(folder))
         if self._out.exists():
-            raise UsageError(f"{self._out} has appeared in the meantime; move it away, then run the command again")
+            raise UsageError(_APPEARED.format(self._out))
         os.rename(self.path, self._out)
         fsync_folder(self._out.parent)
         self.journal_path.unlink(missing_ok=True)
@@ -169,14 +172,17 @@ def folder_of_many_files(final: Path) -> Iterator[Path]:
 def full_disk_explained(
     out: Path, advice: str = "nothing was left there; free some space, then run it again"
 ) -> Iterator[None]:
-    """Turn the system's error for a full disk into a sentence.
+    """Turn the system's errors for a full disk, and for a result whose name is taken at the end, into a sentence.
 
     Raises:
         DataError: the disk, the quota or the limit of a file's length is exhausted.
+        UsageError: another command has made ``out`` in the meantime.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in _TAKEN and error.filename2 is not None:
+            raise UsageError(_APPEARED.format(out)) from error
         if error.errno not in _FULL:
             raise
         raise DataError(f"no space is left for {out} ({error.strerror}); {advice}") from error

@@ -89,6 +89,37 @@ def test_names_of_another_pack_are_refused(tmp_path: Path) -> None:
         list_identities(FacePack.open(pack))
 
 
+def test_of_two_commands_that_unpack_into_one_folder_the_second_to_end_is_refused(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "pack", identities=3, pictures=2)
+    ended: list[int] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not ended:
+            ended.append(unpack_path(pack, tmp_path / "files").num_images)
+
+    with pytest.raises(UsageError, match=r"files has appeared in the meantime; move it away, then run the command"):
+        unpack_path(pack, tmp_path / "files", progress=meanwhile)
+    assert ended == [6]
+    assert len(list((tmp_path / "files").rglob("*.png"))) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "pack"]
+
+
+def test_of_two_commands_that_write_one_pack_the_second_to_end_is_refused(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "pack", identities=3, pictures=2)
+    ended: list[int] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not ended:
+            ended.append(0)
+            ended.append(subset_pack(pack, tmp_path / "few", num_identities=1).num_images)
+
+    with pytest.raises(UsageError, match="few has appeared in the meantime"):
+        subset_pack(pack, tmp_path / "few", num_identities=2, progress=meanwhile)
+    assert ended == [0, 2]
+    assert FacePack.open(tmp_path / "few").num_classes == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "pack"]
+
+
 def test_a_pair_set_that_is_unpacked_and_packed_again_has_the_same_bytes(tmp_path: Path) -> None:
     made = write_synthetic_pack(tmp_path / "p", num_identities=1, images_per_identity=1, side=32, num_pairs=60)
     assert made.bin_path is not None
