@@ -35,7 +35,7 @@ class Entry:
 
     number: int
     kind: str
-    """open, metrics, tags, artifact or finish."""
+    """open, metrics, tags, artifact, image, model or finish."""
     body: dict[str, Any]
 
 

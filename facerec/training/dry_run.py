@@ -72,10 +72,15 @@ def _model_lines(config: Config, parts: Parts, loader: TrainLoader) -> list[str]
     return [
         f"batch     ({config.data.batch_size}, 3, {height}, {width}), {steps} steps per epoch, "
         f"{config.training.epochs} epochs, {steps * config.training.epochs} updates",
-        f"backbone  {config.model.backbone}: {sizes['backbone'] / 1e6:.2f} M parameters",
-        f"head      {config.head.type}: {sizes['head'] / 1e6:.2f} M parameters",
+        f"backbone  {config.model.backbone}: {_count(sizes['backbone'])} parameters",
+        f"head      {config.head.type}: {_count(sizes['head'])} parameters",
         f"device    {parts.device} ({describe_device(parts.device)}), {parts.precision}",
     ]
+
+
+def _count(number: int) -> str:
+    """A number of parameters in millions, or in thousands where those would be a fraction."""
+    return f"{number / 1e6:.2f} M" if number >= 1_000_000 else f"{number / 1e3:.1f} k"
 
 
 def _cost_lines(

@@ -15,7 +15,7 @@ class MovingAverage:
 
     In the first updates the decay is smaller, (1 + n) / (10 + n) after n of them, so that the random start is soon
     forgotten. It depends on the number of the update alone: there is no state beside the averaged numbers. Running
-    statistics are averaged like weights; integers (counters) are copied.
+    statistics are averaged like weights; what is no floating-point number (counters, masks) is copied.
 
     Source: Polyak and Juditsky 1992; the rise of the decay as in Abadi et al. 2016, TensorFlow's
     ``ExponentialMovingAverage``.
@@ -34,18 +34,15 @@ class MovingAverage:
         averages = [own for own, _ in self._pairs if own.is_floating_point()]
         sources = [source for own, source in self._pairs if own.is_floating_point()]
         torch._foreach_lerp_(averages, sources, 1.0 - decay)
-        self._copy(kind=torch.int64)
+        for own, source in self._pairs:
+            if not own.is_floating_point():
+                own.copy_(source)
 
     @torch.no_grad()
     def start_from_module(self) -> None:
         """Forget what came before, and take the module's numbers as they are."""
         for own, source in self._pairs:
             own.copy_(source)
-
-    def _copy(self, *, kind: torch.dtype) -> None:
-        for own, source in self._pairs:
-            if own.dtype == kind:
-                own.copy_(source)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

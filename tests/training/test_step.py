@@ -230,6 +230,20 @@ def test_the_average_follows_by_its_decay_and_faster_at_the_start() -> None:
     assert not average.module.training
 
 
+def test_the_average_copies_whatever_is_no_floating_point_number() -> None:
+    module = nn.Module()
+    module.register_buffer("steps", torch.tensor(0, dtype=torch.int32))
+    module.register_buffer("is_ready", torch.tensor(False))
+    module.register_buffer("mean", torch.tensor(0.0))
+    average = MovingAverage(module, decay=0.5)
+    module.steps += 3
+    module.is_ready.fill_(True)
+    module.mean.fill_(1.0)
+    average.update(20)
+    assert (int(average.module.steps), bool(average.module.is_ready)) == (3, True)
+    assert float(average.module.mean) == pytest.approx(0.5)
+
+
 def test_the_spread_of_the_embeddings_is_zero_where_all_are_the_same() -> None:
     step, parts = make_step()
     step(*batch(), step=0)

@@ -20,6 +20,9 @@ def test_a_dry_run_tells_memory_time_and_evaluation_and_writes_nothing(make_conf
     text = describe_plan(make_config(eval__eval_freq=2, eval__before_training=True))
     assert "64 images of 8 identities" in text
     assert "(16, 3, 32, 32), 4 steps per epoch, 3 epochs, 12 updates" in text
+    # The centres of eight classes; the backbone is larger.
+    assert "head      arcface: 0.3 k parameters" in text
+    assert re.search(r"^backbone  iresnet_mini: \d+\.\d\d M parameters$", text, re.MULTILINE)
     assert re.search(r"^memory    \d+ MiB of the process at most$", text, re.MULTILINE)
     assert re.search(r"^step      \d+\.\d ms, \d+ images/s", text, re.MULTILINE)
     # The untrained network, after two epochs, and after the last.
