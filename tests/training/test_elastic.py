@@ -60,9 +60,11 @@ def test_without_a_launcher_nothing_is_noted(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_restart_goes_on_with_the_newest_checkpoint_of_a_run_that_lies_elsewhere(
-    make_config: MakeConfig, tmp_path: Path
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = interrupt_at(make_config(), 2)
+    with monkeypatch.context() as patch:
+        patch.delenv("TORCHELASTIC_RUN_ID")
+        run = interrupt_at(make_config(), 2)
     # As the first start has been told to: from an earlier checkpoint, with new runs in another folder.
     changes = {
         "training__resume": str(run / "step-00000002"),

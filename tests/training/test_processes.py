@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from facerec.config.load import load_config
 from facerec.registry import BACKBONES
 from facerec.training.loop import train
-from tests.packs import write_pack, write_pair_set
+from tests.packs import damage_picture, write_pack, write_pair_set
 from tests.training import plain_backbone
 from tests.training.conftest import RecordingTracker
 
@@ -128,6 +128,21 @@ def test_two_processes_equal_one_with_the_joint_batch(together: Path, alone: Pat
     head = load_file(together / "last" / "head.safetensors")
     assert head["weight"].shape == (9, 16)
     assert head["batch_mean"] != 20.0
+
+
+def test_a_record_that_both_processes_leave_out_in_turn_counts_once(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path / "pack", identities=8, pictures=8)
+    damage_picture(pack, identity=1, picture=3)
+    damage_picture(pack, identity=6, picture=0)
+    write_pair_set(pack / "people.bin")
+    config = write_config(tmp_path, pack, batch_size=8, epochs=4)
+    result = two_processes(config, "--set", "data.on_bad_record=skip")
+    assert result.returncode == 0, result.stderr
+    # Each record comes once an epoch, to the one process or the other.
+    assert json.loads((only_run(config) / "summary.json").read_text())["skipped_records"] == 2
+    assert "skipped      2 damaged records" in result.stdout
+    left_out = [line for line in result.stderr.splitlines() if "left out a damaged record" in line]
+    assert {line.startswith("[process 1]") for line in left_out} == {True, False}
 
 
 def test_sigterm_on_one_process_saves_and_one_process_goes_on(pack: Path, alone: Path, tmp_path: Path) -> None:
