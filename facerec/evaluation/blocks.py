@@ -16,10 +16,10 @@ from facerec.metrics.groups import Disparity, GroupRates
 from facerec.metrics.intervals import Interval, clopper_pearson
 from facerec.metrics.roc import OperatingPoint, far_label
 
-__all__ = ["evaluation_blocks", "facts_table", "mark", "percent", "range_text"]
+__all__ = ["evaluation_blocks", "facts_table", "mark", "mark_notes", "percent", "range_text"]
 
 _ROUGH = "~ fewer than 30 false accepts are expected at this FAR: a rough figure."
-_BOUND = "* fewer than 3 are expected: the impostor pairs cannot show this FAR, only the bound beside it."
+_BOUND = "* fewer than 3 are expected: the impostor pairs cannot show this FAR, only a larger bound of it."
 
 
 def evaluation_blocks(
@@ -72,6 +72,12 @@ def mark(point: OperatingPoint) -> str:
     return "*" if point.is_bound else "" if point.trusted else "~"
 
 
+def mark_notes(points: Sequence[OperatingPoint]) -> list[str]:
+    """What the marks of these points mean."""
+    marks = set(map(mark, points))
+    return [note for sign, note in (("~", _ROUGH), ("*", _BOUND)) if sign in marks]
+
+
 _ROC_CAPTION = (
     "Receiver operating characteristic with a logarithmic FAR axis. The shade is the 95 % interval over people; hollow "
     "points rest on fewer than 30 expected false accepts."
@@ -109,8 +115,7 @@ def _overview(results: Sequence[PairResult], confidences: Sequence[Confidence | 
     if len(results) > 1:
         mean = float(np.mean([result.accuracy for result in results]))
         rows.append(("mean", "", percent(mean), "", f"{np.mean([r.auc for r in results]):.5f}", *[""] * 5))
-    marks = {mark(point) for result in results for point in result.operating_points}
-    notes = [note for sign, note in (("~", _ROUGH), ("*", _BOUND)) if sign in marks]
+    notes = mark_notes([point for result in results for point in result.operating_points])
     return Table(head=head, rows=rows, notes=["Rates in per cent.", *notes])
 
 
@@ -143,7 +148,7 @@ def _set_blocks(result: PairResult, confidence: Confidence | None) -> Iterator[B
             "false accepts expected",
         ),
         rows=[_point_row(point, confidence) for point in result.operating_points],
-        notes=[note for sign, note in (("~", _ROUGH), ("*", _BOUND)) if sign in map(mark, result.operating_points)],
+        notes=mark_notes(result.operating_points),
     )
 
 
@@ -198,7 +203,10 @@ def _group_blocks(report: GroupReport) -> Iterator[Block]:
     yield Table(
         head=("group", "impostor pairs", "FMR", "95 % interval", "genuine pairs", "FNMR", "95 % interval"),
         rows=[_group_row(rate) for rate in report.rates],
-        notes=["~ at the rate of all groups fewer than 30 errors are expected: too small to trust."] if small else [],
+        notes=[
+            "Intervals: Clopper-Pearson, as if pairs were independent. Where pairs share people they are too narrow.",
+            *(["~ at the rate of all groups fewer than 30 errors are expected: too small to trust."] if small else []),
+        ],
     )
     rows = [row for name, found in (("FMR", report.fmr), ("FNMR", report.fnmr)) if (row := _disparity_row(name, found))]
     if rows:

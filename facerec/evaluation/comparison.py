@@ -61,7 +61,7 @@ class SetComparison:
 def compare_candidates(candidates: Sequence[Candidate], *, num_resamples: int = NUM_RESAMPLES) -> list[SetComparison]:
     """Set the results of models side by side, and every model against the first.
 
-    Sets are matched by name; where every model has exactly one set, those are matched.
+    Sets are matched by name; where every model has exactly one set, those stand side by side under all their names.
 
     Raises:
         UsageError: fewer than two models, or no set that two of them share.
@@ -69,7 +69,8 @@ def compare_candidates(candidates: Sequence[Candidate], *, num_resamples: int = 
     if len(candidates) < 2:
         raise UsageError("a comparison needs two models or more")
     if all(len(candidate.results) == 1 for candidate in candidates):
-        rows = {candidates[0].results[0].name: [candidate.results[0] for candidate in candidates]}
+        row = [candidate.results[0] for candidate in candidates]
+        rows = {" / ".join(dict.fromkeys(result.name for result in row)): row}
     else:
         names = dict.fromkeys(result.name for candidate in candidates for result in candidate.results)
         found = [{result.name: result for result in candidate.results} for candidate in candidates]
@@ -81,10 +82,16 @@ def compare_candidates(candidates: Sequence[Candidate], *, num_resamples: int = 
 
 
 def same_pairs(first: PairResult, second: PairResult) -> bool:
-    """Whether two results are of the same pairs: the same file, or the same truth and people pair by pair."""
+    """Whether two results are known to be of the same pairs: the same file, or the same people pair by pair.
+
+    People whom only the genuine pairs tell apart show nothing: most sets of one size look alike then.
+    """
     if first.pairs != second.pairs or not np.array_equal(first.issame, second.issame):
         return False
-    return first.sha256 == second.sha256 or np.array_equal(_numbered(first.people), _numbered(second.people))
+    if first.sha256 == second.sha256:
+        return True
+    are_known = first.identities_known and second.identities_known
+    return are_known and np.array_equal(_numbered(first.people), _numbered(second.people))
 
 
 def comparison_to_json(candidates: Sequence[Candidate], sets: Sequence[SetComparison]) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def comparison_to_json(candidates: Sequence[Candidate], sets: Sequence[SetCompar
         "sets": {
             one.name: {
                 "results": {
-                    label: result_to_json(result)
+                    label: {"set": result.name, **result_to_json(result)}
                     for label, result in zip(labels, one.results, strict=True)
                     if result is not None
                 },

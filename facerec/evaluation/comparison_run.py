@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facerec.errors import UsageError
-from facerec.evaluation.blocks import facts_table, percent
+from facerec.evaluation.blocks import facts_table, mark, mark_notes, percent
 from facerec.evaluation.comparison import (
     Candidate,
     ModelDifference,
@@ -29,7 +29,7 @@ from facerec.evaluation.stored import read_embeddings, score_stored
 from facerec.evaluation.stored_scores import is_stored_evaluation, read_evaluation
 from facerec.evaluation.suites import SetProgress, evaluate_configured, find_pair_sets
 from facerec.metrics.compare import Difference
-from facerec.metrics.roc import far_label
+from facerec.metrics.roc import OperatingPoint, far_label
 
 __all__ = ["ComparisonRun", "Subject", "run_comparison"]
 
@@ -183,47 +183,63 @@ def _set_blocks(one: SetComparison, labels: Sequence[str]) -> list[Block]:
 def _iterate_set_blocks(one: SetComparison, labels: Sequence[str]) -> Iterator[Block]:
     known = [(label, result) for label, result in zip(labels, one.results, strict=True) if result is not None]
     yield Heading(text=one.name)
-    yield Table(
-        head=("model", "pairs", "accuracy, 10 folds", "AUC", "EER", *(f"TAR@{far_label(far)}" for far in _TABLE_FARS)),
-        rows=[_result_row(label, result) for label, result in known],
-        notes=["Rates in per cent."],
-    )
+    yield _result_table(known)
+    first = one.results[0]
     against = [(label, found) for label, found in zip(labels, one.differences, strict=True) if found is not None]
-    if against:
+    if first is not None and against:
         yield Paragraph(
             text=f"Differences to {labels[0]} on the same pairs, in percentage points, with 95 % intervals."
         )
         yield Table(
             head=("metric", *(label for label, _ in against)),
-            rows=list(_difference_rows([found for _, found in against])),
+            rows=list(_difference_rows([found for _, found in against], [first.at_far(far) for far in _TABLE_FARS])),
             notes=["Bootstrap over people, the same for both models; an interval without 0 is marked with !."],
         )
     if len(against) < len(known) - 1:
-        yield Paragraph(text="Where the pairs are not those of the first model, no paired test is possible.")
+        yield Paragraph(
+            text="Where the pairs are not known to be those of the first model, no paired test is possible. The same "
+            "file shows that they are, and in files of embeddings identity or pair_set."
+        )
 
 
-def _result_row(label: str, result: PairResult) -> tuple[str, ...]:
-    return (
-        label,
-        f"{result.pairs}",
-        f"{percent(result.accuracy)} ± {percent(result.accuracy_std)}",
-        percent(result.auc, digits=3),
-        percent(result.eer),
-        *(percent(result.at_far(far).tar) for far in _TABLE_FARS),
+def _result_table(known: Sequence[tuple[str, PairResult]]) -> Table:
+    names = [result.name for _, result in known]
+    several = len(set(names)) > 1
+    points = [[result.at_far(far) for far in _TABLE_FARS] for _, result in known]
+    rows = [
+        (
+            label,
+            *((name,) if several else ()),
+            f"{result.pairs}",
+            f"{percent(result.accuracy)} ± {percent(result.accuracy_std)}",
+            percent(result.auc, digits=3),
+            percent(result.eer),
+            *(f"{mark(point)}{percent(point.tar)}" for point in shown),
+        )
+        for (label, result), name, shown in zip(known, names, points, strict=True)
+    ]
+    fars = (f"TAR@{far_label(far)}" for far in _TABLE_FARS)
+    return Table(
+        head=("model", *(("set",) if several else ()), "pairs", "accuracy, 10 folds", "AUC", "EER", *fars),
+        rows=rows,
+        notes=["Rates in per cent.", *mark_notes([point for shown in points for point in shown])],
     )
 
 
-def _difference_rows(found: Sequence[ModelDifference]) -> Iterator[tuple[str, ...]]:
-    names = {"accuracy": "accuracy", "auc": "AUC", "eer": "EER"}
-    names |= {tar_name(far): f"TAR@{far_label(far)}" for far in _TABLE_FARS}
-    for name, shown in names.items():
+def _difference_rows(found: Sequence[ModelDifference], points: Sequence[OperatingPoint]) -> Iterator[tuple[str, ...]]:
+    for name, shown in {"accuracy": "accuracy", "auc": "AUC", "eer": "EER"}.items():
         yield (shown, *(_difference_text(one.metrics[name]) for one in found))
+    for point in points:
+        differences = (one.metrics[tar_name(point.far_target)] for one in found)
+        shown = f"{mark(point)}TAR@{far_label(point.far_target)}"
+        yield (shown, *(_difference_text(one, is_bound=point.is_bound) for one in differences))
     yield ("pairs that only this model decides correctly", *(f"{one.mcnemar.only_second}" for one in found))
     yield ("pairs that only the first decides correctly", *(f"{one.mcnemar.only_first}" for one in found))
     yield ("McNemar's exact test, p", *(f"{one.mcnemar.p_value:.3g}" for one in found))
 
 
-def _difference_text(one: Difference) -> str:
+def _difference_text(one: Difference, *, is_bound: bool = False) -> str:
     low, high = one.interval
-    sign = "" if low <= 0.0 <= high else " !"
+    # Below the FAR that the pairs can show, a difference hangs on one or two impostor pairs.
+    sign = "" if is_bound or low <= 0.0 <= high else " !"
     return f"{100 * one.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f}){sign}"

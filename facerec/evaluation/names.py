@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from facerec.config.monitor import EPOCH_LOSS, TRAINING_LOSS, is_training_loss
 from facerec.errors import ConfigError, near_match
-from facerec.metrics.roc import far_label
+from facerec.metrics.roc import far_label, is_bound
 
 __all__ = [
     "FAR_TARGETS",
     "MEAN",
     "METRICS",
     "averaged",
+    "bound_fars",
     "metric_key",
     "resolve_monitor",
     "tar_name",
@@ -33,6 +34,11 @@ _ALIASES = {"acc": "accuracy", "acc_std": "accuracy_std"}
 def tar_name(far: float) -> str:
     """``tar_at_far_1e-3``."""
     return f"tar_at_far_{far_label(far)}"
+
+
+def bound_fars(num_impostor: int) -> tuple[float, ...]:
+    """Those of `FAR_TARGETS` of which so many impostor pairs show no more than a bound."""
+    return tuple(far for far in FAR_TARGETS if is_bound(far, num_impostor=num_impostor))
 
 
 def threshold_name(far: float) -> str:

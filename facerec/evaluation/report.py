@@ -45,6 +45,7 @@ def result_to_json(result: PairResult, confidence: Confidence | None = None) -> 
         "pairs": result.pairs,
         "genuine": result.genuine,
         "sha256": result.sha256,
+        "identities_known": result.identities_known,
         "accuracy_exact": result.accuracy_exact,
         "accuracy_exact_std": result.accuracy_exact_std,
         **_val_to_json(result),
@@ -52,11 +53,7 @@ def result_to_json(result: PairResult, confidence: Confidence | None = None) -> 
         "intervals": _intervals_to_json(result, confidence),
         "bootstrap": None
         if confidence is None
-        else {
-            "resamples": confidence.num_resamples,
-            "people": confidence.num_people,
-            "identities_known": result.identities_known,
-        },
+        else {"resamples": confidence.num_resamples, "people": confidence.num_people},
     }
 
 

@@ -13,7 +13,14 @@ from facerec.errors import MetricError
 from facerec.evaluation.embed import Embeddings
 from facerec.evaluation.names import FAR_TARGETS, MEAN, averaged, metric_key, tar_name, threshold_name
 from facerec.metrics.bootstrap import identity_clusters
-from facerec.metrics.protocols import FoldVal, exact_kfold_accuracy, fold_of_pairs, kfold_accuracy, val_at_far
+from facerec.metrics.protocols import (
+    NUM_FOLDS,
+    FoldVal,
+    exact_kfold_accuracy,
+    fold_of_pairs,
+    kfold_accuracy,
+    val_at_far,
+)
 from facerec.metrics.roc import OperatingPoint, auc, eer, roc_curve, tar_at_far
 from facerec.metrics.similarity import compare_pairs, d_prime, normalise, norms
 
@@ -175,7 +182,7 @@ def judge_pairs(
 
 
 def _val(distances: NDArray[np.float64], issame: NDArray[np.bool_]) -> FoldVal | None:
-    folds = fold_of_pairs(len(issame), 10)
+    folds = fold_of_pairs(len(issame), NUM_FOLDS)
     genuine = np.bincount(folds, weights=issame)
     if (genuine == 0).any() or (genuine == np.bincount(folds)).any():
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facerec.config.load import config_from_dict, config_to_dict, load_config
 from facerec.config.schema import Config
 from facerec.data.decode import decode_image
-from facerec.data.pairs import PairSet, read_pairs
+from facerec.data.pairs import PairSet
 from facerec.errors import ConfigError, UsageError
 from facerec.evaluation.confidence import NUM_RESAMPLES, Confidence, estimate_confidence
 from facerec.evaluation.grouping import GROUP_FAR, GroupReport, measure_groups, read_groups
@@ -29,6 +29,7 @@ from facerec.evaluation.suites import (
     embed_configured,
     find_pair_sets,
     locate_pair_file,
+    read_verification_set,
     score_embedded,
 )
 from facerec.fsio import sha256_file
@@ -240,7 +241,7 @@ def _find_sets(config: Config, *, bins: Sequence[str], options: ReportOptions) -
     for group, file in options.group_sets:
         if group == MEAN or group in [pair_set.name for pair_set in pair_sets]:
             raise ConfigError(f"--group: another set, or the mean, is called '{group}'; give it another name")
-        pair_sets.append(read_pairs(locate_pair_file(file, data_root=config.data.root), name=group))
+        pair_sets.append(read_verification_set(locate_pair_file(file, data_root=config.data.root), name=group))
     if not pair_sets:
         raise UsageError("there is no pair set to verify on; give --bin FILE, or set eval.bin_file")
     return pair_sets
@@ -279,7 +280,13 @@ def _save(embedded: Sequence[EmbeddedPairs], path: Path | None) -> None:
     for one in embedded:
         label = file_label(one.pair_set.name)
         target = path if len(embedded) == 1 else path.with_name(f"{path.stem}_{label}{path.suffix or '.npz'}")
-        write_embeddings(target, one.embeddings, pair_index=one.pair_index, issame=one.pair_set.issame)
+        write_embeddings(
+            target,
+            one.embeddings,
+            pair_index=one.pair_index,
+            issame=one.pair_set.issame,
+            pair_set=one.pair_set.sha256,
+        )
 
 
 def _face_picture(pair_set: PairSet, image_hw: tuple[int, int]) -> FacePicture:

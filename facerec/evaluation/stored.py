@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ __all__ = ["StoredEmbeddings", "read_arrays", "read_embeddings", "score_stored",
 _MAX_BYTES = 1 << 34
 """Largest size of all arrays together, unpacked: 16 GiB."""
 _REQUIRED = ("original", "pair_index", "issame")
-_OPTIONAL = ("flipped", "identity", "group")
+_OPTIONAL = ("flipped", "identity", "group", "pair_set")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +42,8 @@ class StoredEmbeddings:
     """(N,): who is in each image; None where the file does not tell."""
     group: NDArray[np.str_] | None
     """(P,): the group of each pair, empty for none; None where the file does not tell."""
+    pair_set: str | None
+    """SHA-256 of the ``.bin`` that the pairs come from; None where the file does not tell."""
     sha256: str
     path: Path
 
@@ -47,9 +51,10 @@ class StoredEmbeddings:
 def read_embeddings(path: str | Path) -> StoredEmbeddings:
     """Read ``original`` (N, D), ``pair_index`` (P, 2), ``issame`` (P,) and what else is there.
 
-    Optional are ``flipped`` (N, D), ``identity`` (N,), integers, and ``group``, short text or integers: (N,), one for
-    each image, where a pair across two groups belongs to none, or (P,), one for each pair. The headers are checked
-    before memory is taken, and nothing is unpickled.
+    Optional are ``flipped`` (N, D), ``identity`` (N,), integers, ``group``, short text or integers: (N,), one for
+    each image, where a pair across two groups belongs to none, or (P,), one for each pair, and ``pair_set`` (1,), the
+    SHA-256 of the ``.bin`` that the pairs come from. The headers are checked before memory is taken, and nothing is
+    unpickled.
 
     Raises:
         MissingPathError: the file is not there.
@@ -78,6 +83,7 @@ def read_embeddings(path: str | Path) -> StoredEmbeddings:
         issame=issame.astype(np.bool_),
         identity=_identities(arrays.get("identity"), pair_index, issame, num_embeddings=len(original), path=path),
         group=_groups(arrays.get("group"), pair_index, num_embeddings=len(original), path=path),
+        pair_set=_pair_set(arrays.get("pair_set"), path),
         sha256=sha256_file(path),
         path=path,
     )
@@ -90,20 +96,24 @@ def score_stored(stored: StoredEmbeddings, *, name: str) -> PairResult:
         pair_index=stored.pair_index,
         issame=stored.issame,
         name=name,
-        sha256=stored.sha256,
+        sha256=stored.pair_set or stored.sha256,
         identity=stored.identity,
     )
 
 
 def write_embeddings(
-    path: Path, embeddings: Embeddings, *, pair_index: NDArray[np.integer], issame: NDArray[np.bool_]
+    path: Path, embeddings: Embeddings, *, pair_index: NDArray[np.integer], issame: NDArray[np.bool_], pair_set: str
 ) -> None:
-    """Write what `read_embeddings` reads, in one step; only rows that a pair uses are kept."""
+    """Write what `read_embeddings` reads, in one step; only rows that a pair uses are kept.
+
+    ``pair_set`` is the SHA-256 of the ``.bin``.
+    """
     used = np.unique(pair_index)
     arrays = {
         "original": embeddings.original[used],
         "pair_index": np.searchsorted(used, pair_index).astype(np.int64),
         "issame": issame,
+        "pair_set": np.array([pair_set]),
     }
     if embeddings.flipped is not None:
         arrays["flipped"] = embeddings.flipped[used]
@@ -199,6 +209,14 @@ def _identities(
             f"{path}: identity and issame contradict each other in pair {wrong[0]} and {wrong.size - 1} more"
         )
     return codes
+
+
+def _pair_set(pair_set: NDArray[Any] | None, path: Path) -> str | None:
+    if pair_set is None:
+        return None
+    if pair_set.shape != (1,) or pair_set.dtype.kind != "U" or not _DIGEST.fullmatch(str(pair_set[0])):
+        raise DataError(f"{path}: pair_set must be text of shape (1,), the SHA-256 of a .bin in 64 hexadecimal digits")
+    return str(pair_set[0])
 
 
 def _groups(

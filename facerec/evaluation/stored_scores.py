@@ -82,7 +82,6 @@ def _rebuild(name: str, facts: dict[str, Any], arrays: dict[str, NDArray[Any]], 
         shape = (num_pairs, 2) if key == "people" else (num_pairs,)
         if arrays[key].shape != shape or arrays[key].dtype.kind != kind:
             raise DataError(f"{where}: the {key} of {name} do not fit the report beside it")
-    bootstrap = facts.get("bootstrap")
     xnorm, sha256 = facts.get("xnorm"), facts.get("sha256")
     if not isinstance(xnorm, (int, float)) or not isinstance(sha256, str):
         raise DataError(f"{where}: the report beside it says too little about {name}")
@@ -91,7 +90,7 @@ def _rebuild(name: str, facts: dict[str, Any], arrays: dict[str, NDArray[Any]], 
         arrays["distances"].astype(np.float64),
         issame=arrays["issame"],
         people=arrays["people"].astype(np.int64),
-        identities_known=isinstance(bootstrap, dict) and bootstrap.get("identities_known") is True,
+        identities_known=facts.get("identities_known") is True,
         xnorm=float(xnorm),
         name=name,
         sha256=sha256,

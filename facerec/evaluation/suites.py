@@ -13,15 +13,17 @@ from torch import nn
 
 from facerec.config.schema import Config
 from facerec.data.pairs import PairSet, read_pairs
-from facerec.errors import ConfigError, MissingPathError
+from facerec.errors import ConfigError, MissingPathError, PairSetError
 from facerec.evaluation.embed import Embeddings, distinct_images, embed_images
-from facerec.evaluation.names import MEAN, resolve_monitor
+from facerec.evaluation.names import MEAN, bound_fars, metric_key, resolve_monitor, tar_name
 from facerec.evaluation.result import PairResult, metric_values, score_pairs
+from facerec.metrics.protocols import NUM_FOLDS
 
 __all__ = [
     "EmbeddedPairs",
     "PairResult",
     "SetProgress",
+    "doubtful_monitor",
     "embed_configured",
     "embed_pair_sets",
     "evaluate_configured",
@@ -29,6 +31,7 @@ __all__ = [
     "find_pair_sets",
     "locate_pair_file",
     "metric_values",
+    "read_verification_set",
     "resolve_monitor",
     "score_embedded",
 ]
@@ -46,7 +49,7 @@ def find_pair_sets(config: Config) -> list[PairSet]:
     Raises:
         MissingPathError: a file is not there; the message names the places.
         ConfigError: two files would give their metrics the same names.
-        PairSetError: a file is damaged or tries to run code.
+        PairSetError: as `read_verification_set`.
     """
     names = config.bin_files
     chosen = config.eval.dataset if len(names) == 1 else None
@@ -57,7 +60,22 @@ def find_pair_sets(config: Config) -> list[PairSet]:
             raise ConfigError(f"eval.bin_file: two pair sets are called '{label}'; rename one of the files")
         if label == MEAN and len(labels) > 1:
             raise ConfigError(f"eval.bin_file: '{MEAN}' is the name of the mean over the sets; rename that file")
-    return [read_pairs(path, name=label) for path, label in zip(paths, labels, strict=True)]
+    return [read_verification_set(path, name=label) for path, label in zip(paths, labels, strict=True)]
+
+
+def read_verification_set(path: Path, *, name: str) -> PairSet:
+    """Read a pair set that a model can be verified on; known before a training spends its first epoch.
+
+    Raises:
+        PairSetError: the file is damaged or tries to run code, holds one kind of pair only, or too few for the folds.
+    """
+    found = read_pairs(path, name=name)
+    if found.num_pairs < NUM_FOLDS or found.num_genuine in (0, found.num_pairs):
+        raise PairSetError(
+            f"{path} holds {found.num_pairs} pairs, {found.num_genuine} of them genuine; verification needs at least "
+            f"{NUM_FOLDS} pairs, and genuine and impostor ones among them"
+        )
+    return found
 
 
 def locate_pair_file(name: str, *, data_root: str | Sequence[str] | None) -> Path:
@@ -76,6 +94,19 @@ def locate_pair_file(name: str, *, data_root: str | Sequence[str] | None) -> Pat
             return place
     tried = ", ".join(str(place.absolute()) for place in places)
     raise MissingPathError(f"pair set {name} does not exist (looked for {tried}); check eval.bin_file and data.root")
+
+
+def doubtful_monitor(key: str, pair_sets: Sequence[PairSet]) -> str:
+    """Why a monitored metric tells models apart by chance on these sets, in a sentence; empty where it does not."""
+    for pairs in pair_sets:
+        num_impostor = pairs.num_pairs - pairs.num_genuine
+        for far in bound_fars(num_impostor):
+            if key in (metric_key(name, tar_name(far)) for name in (pairs.name, MEAN)):
+                return (
+                    f"training.monitor: {key} hangs on one or two pairs, as {pairs.name} has {num_impostor} impostor "
+                    "pairs, too few for this FAR; a higher FAR, accuracy or auc says more"
+                )
+    return ""
 
 
 def evaluate_configured(

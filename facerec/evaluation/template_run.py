@@ -34,6 +34,8 @@ from facerec.models.device import describe_device
 
 __all__ = ["TemplateRun", "run_on_templates"]
 
+_INTERVALS = "Intervals: Clopper-Pearson, as if all were independent."
+
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateRun:
@@ -187,6 +189,7 @@ def _verification_blocks(verified: TemplateVerification) -> Iterator[Block]:
         notes=[
             "TAR never exceeds the target FAR; published IJB tables read it at the nearest FAR instead, which may.",
             "~ fewer than 30 false accepts are expected; * fewer than 3: only the bound of the FAR is known.",
+            f"{_INTERVALS} Each template is in many pairs, so they are too narrow.",
         ],
     )
 
@@ -216,7 +219,10 @@ def _search_blocks(found: Identification) -> Iterator[Block]:
             )
             for name, rates in found.ranks.items()
         ],
-        notes=["Closed set: probes whose person is in the gallery. Ties count against the probe."],
+        notes=[
+            "Closed set: probes whose person is in the gallery. Ties count against the probe.",
+            f"{_INTERVALS} Where people have several probes they are too narrow.",
+        ],
     )
     if found.open_set:
         yield Table(

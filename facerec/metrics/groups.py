@@ -32,7 +32,7 @@ class GroupRates:
     num_impostor: int
     num_genuine: int
     fmr_interval: Interval
-    """95 %, Clopper-Pearson; (0, 1) without pairs."""
+    """95 %, Clopper-Pearson, as if pairs were independent; (0, 1) without pairs."""
     fnmr_interval: Interval
     fmr_trusted: bool
     """The impostor pairs would show at least 30 false matches at the rate of all groups together."""

@@ -15,7 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from facerec.errors import MetricError
 from facerec.metrics.checks import BoolArray, FloatArray, check_classes, check_pairs
 
-__all__ = ["FoldAccuracy", "FoldVal", "exact_kfold_accuracy", "fold_of_pairs", "kfold_accuracy", "val_at_far"]
+__all__ = [
+    "NUM_FOLDS",
+    "FoldAccuracy",
+    "FoldVal",
+    "exact_kfold_accuracy",
+    "fold_of_pairs",
+    "kfold_accuracy",
+    "val_at_far",
+]
+
+NUM_FOLDS = 10
+"""Folds of the published tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +75,7 @@ def fold_of_pairs(num_pairs: int, num_folds: int) -> NDArray[np.intp]:
     return np.repeat(np.arange(num_folds), sizes)
 
 
-def kfold_accuracy(distances: ArrayLike, genuine: ArrayLike, *, num_folds: int = 10) -> FoldAccuracy:
+def kfold_accuracy(distances: ArrayLike, genuine: ArrayLike, *, num_folds: int = NUM_FOLDS) -> FoldAccuracy:
     """The accuracy of the published tables: thresholds from ``np.arange(0, 4, 0.01)``, the first best one counts.
 
     Shape: distances (P,) squared L2, genuine (P,) bool.
@@ -85,7 +96,7 @@ def kfold_accuracy(distances: ArrayLike, genuine: ArrayLike, *, num_folds: int =
     return _accuracy_of_folds(values, labels, thresholds, num_folds=num_folds)
 
 
-def exact_kfold_accuracy(distances: ArrayLike, genuine: ArrayLike, *, num_folds: int = 10) -> FoldAccuracy:
+def exact_kfold_accuracy(distances: ArrayLike, genuine: ArrayLike, *, num_folds: int = NUM_FOLDS) -> FoldAccuracy:
     """The same protocol without a grid: every threshold that separates two training distances is tried.
 
     Thresholds lie halfway between neighbouring distances of the training folds; of several best ones the smallest
@@ -112,7 +123,7 @@ def exact_kfold_accuracy(distances: ArrayLike, genuine: ArrayLike, *, num_folds:
     return _summarise(accuracy, chosen)
 
 
-def val_at_far(distances: ArrayLike, genuine: ArrayLike, *, far: float = 1e-3, num_folds: int = 10) -> FoldVal:
+def val_at_far(distances: ArrayLike, genuine: ArrayLike, *, far: float = 1e-3, num_folds: int = NUM_FOLDS) -> FoldVal:
     """The field's VAL@FAR: TAR of each fold where the FAR of the other folds, interpolated, meets the target.
 
     Thresholds are ``np.arange(0, 4, 0.001)``; the threshold of a fold is a linear interpolation over the FAR of the

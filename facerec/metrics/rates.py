@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from facerec.errors import MetricError
 from facerec.metrics.checks import FloatArray, check_pairs
@@ -14,6 +14,9 @@ from facerec.metrics.intervals import Interval, clopper_pearson
 from facerec.metrics.roc import Roc
 
 __all__ = ["Det", "ErrorRates", "det_curve", "error_rates", "tar_nearest_far"]
+
+_WINDOW = 4096
+"""Points among which a corner is looked for first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +107,16 @@ def det_curve(roc: Roc) -> Det:
 
 
 def tar_nearest_far(roc: Roc, far: float) -> float:
-    """TAR at the point of the curve whose FAR is nearest to a target, which it may exceed.
+    """TAR at the corner of the curve whose FAR is nearest to a target, which it may exceed.
 
-    Published IJB tables are read off in this way; of two points equally near, the one with the higher FAR counts, and
-    of several with one FAR the highest TAR. `facerec.metrics.roc.tar_at_far` is the figure to trust.
+    Published IJB tables are read off in this way, from a curve of scikit-learn, which leaves out points that lie on a
+    straight line between their neighbours; of two corners equally near, the one with the higher FAR counts, and of
+    several with one FAR the highest TAR. `facerec.metrics.roc.tar_at_far` is the figure to trust.
 
     Raises:
         MetricError: ``far`` is outside [0, 1].
 
-    Source: the table in arcface_torch ``eval_ijbc.py``.
+    Source: the table in arcface_torch ``eval_ijbc.py``, and ``roc_curve`` of scikit-learn with ``drop_intermediate``.
 
     >>> from facerec.metrics.roc import roc_curve
     >>> tar_nearest_far(roc_curve([0.9, 0.8, 0.7, 0.6, 0.2, 0.1], [1, 1, 0, 1, 0, 0]), 0.3)
@@ -121,7 +125,38 @@ def tar_nearest_far(roc: Roc, far: float) -> float:
     if not 0.0 <= far <= 1.0:
         raise MetricError(f"a target FAR lies between 0 and 1, not {far}")
     above = bisect_left(roc.false_accepts, far * roc.num_impostor)
-    near = range(max(0, above - 1), min(above + 1, roc.false_accepts.size))
+    near = [_corner_from(roc, above)]
+    if above > 0:
+        near.append(_corner_before(roc, above))
     best = min(near, key=lambda index: (abs(roc.false_accepts[index] / roc.num_impostor - far), -index))
+    # Where several points have one FAR, the last is a corner.
     last = bisect_right(roc.false_accepts, roc.false_accepts[best]) - 1
     return int(roc.true_accepts[last]) / roc.num_genuine
+
+
+def _corner_from(roc: Roc, start: int) -> int:
+    """The first corner at ``start`` or behind it; the last point is one."""
+    width = _WINDOW
+    while not (found := _corners(roc, start, start + width)).size:
+        start, width = start + width, 2 * width
+    return int(found[0])
+
+
+def _corner_before(roc: Roc, stop: int) -> int:
+    """The last corner before ``stop``; the first point is one."""
+    width = _WINDOW
+    while not (found := _corners(roc, stop - width, stop)).size:
+        stop, width = stop - width, 2 * width
+    return int(found[-1])
+
+
+def _corners(roc: Roc, start: int, stop: int) -> NDArray[np.intp]:
+    """Places from ``start`` to before ``stop`` at which the curve turns, with its first two points and its last."""
+    last = roc.thresholds.size - 1
+    places = np.arange(max(start, 0), min(stop, last + 1))
+    inner = places.clip(1, last - 1)
+    turns = [
+        counts[inner + 1] - counts[inner] != counts[inner] - counts[inner - 1]
+        for counts in (roc.false_accepts, roc.true_accepts)
+    ]
+    return places[(places <= 1) | (places == last) | turns[0] | turns[1]]

@@ -24,6 +24,7 @@ __all__ = [
     "eer",
     "far_label",
     "index_at_far",
+    "is_bound",
     "roc_curve",
     "roc_of_sorted",
     "tar_at_far",
@@ -176,9 +177,18 @@ def tar_at_far(roc: Roc, far: float) -> OperatingPoint:
         expected_errors=far * roc.num_impostor,
         # Divided, not multiplied: 30 / n rounds to the very number that a user writes for it, far * n need not.
         trusted=far >= _TRUSTED_ERRORS / roc.num_impostor,
-        is_bound=far < _BOUND_ERRORS / roc.num_impostor,
+        is_bound=is_bound(far, num_impostor=roc.num_impostor),
         far_upper=upper_bound(false_accepts, roc.num_impostor),
     )
+
+
+def is_bound(far: float, *, num_impostor: int) -> bool:
+    """Whether so many impostor pairs are too few to show a FAR: fewer than 3 errors are expected.
+
+    >>> is_bound(1e-4, num_impostor=3000), is_bound(1e-3, num_impostor=3000)
+    (True, False)
+    """
+    return far < _BOUND_ERRORS / num_impostor
 
 
 def index_at_far(roc: Roc, far: float) -> int:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from facerec.evaluation.result import PairResult
 from facerec.metrics.compare import mcnemar_exact, paired_bootstrap
-from facerec.metrics.protocols import fold_of_pairs
 from facerec.metrics.roc import far_label, roc_curve, tar_at_far
 
 __all__ = ["SetComparison", "compare_on_set", "compare_results"]
@@ -37,7 +36,7 @@ class SetComparison:
     tar_difference: float
     """New minus present."""
     tar_interval: tuple[float, float]
-    """Its 95 % interval, by a paired bootstrap."""
+    """Its 95 % interval, by a paired bootstrap over people."""
 
     @property
     def reasons(self) -> list[str]:
@@ -66,17 +65,16 @@ def compare_on_set(new: PairResult, present: PairResult) -> SetComparison:
     """Compare two models on one set.
 
     The decisions of the 10-fold protocol go through McNemar's test; the true accept rates at the lowest false accept
-    rate that the impostor pairs can show go through a paired bootstrap.
+    rate that the impostor pairs can show go through a bootstrap over people, the same for both models.
     """
     assert new.sha256 == present.sha256, "both models must have seen the same pairs"
-    first, second = _is_right(new), _is_right(present)
-    test = mcnemar_exact(first, second)
+    test = mcnemar_exact(new.correct, present.correct)
     far = min((point.far_target for point in new.operating_points if point.trusted), default=_FALLBACK_FAR)
 
     def tar(scores: NDArray[np.float64], genuine: NDArray[np.bool_]) -> float:
         return tar_at_far(roc_curve(scores, genuine), far).tar
 
-    difference = paired_bootstrap(tar, new.scores, present.scores, genuine=new.issame)
+    difference = paired_bootstrap(tar, new.scores, present.scores, genuine=new.issame, identities=new.people)
     return SetComparison(
         pair_set=new.name,
         sha256=new.sha256,
@@ -90,11 +88,3 @@ def compare_on_set(new: PairResult, present: PairResult) -> SetComparison:
         tar_difference=difference.difference,
         tar_interval=(difference.interval.low, difference.interval.high),
     )
-
-
-def _is_right(result: PairResult) -> NDArray[np.bool_]:
-    """Whether the protocol decides each pair rightly, (P,): at the threshold of the fold that the pair is in."""
-    folds = fold_of_pairs(result.pairs, len(result.fold_threshold_sq_l2))
-    distances = 2.0 - 2.0 * result.scores
-    decisions: NDArray[np.bool_] = (distances < result.fold_threshold_sq_l2[folds]) == result.issame
-    return decisions

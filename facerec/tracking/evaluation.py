@@ -10,6 +10,7 @@ from facerec.evaluation.run import EvaluationRun
 from facerec.evaluation.suites import metric_values
 from facerec.evaluation.template_run import TemplateRun
 from facerec.tracking.mlflow_tracker import MlflowTracker
+from facerec.tracking.opening import describe_far_bounds
 from facerec.tracking.spool import DEFAULT_SPOOL_DIR
 from facerec.training.tracker import DatasetDescription, RunDescription
 
@@ -55,6 +56,7 @@ def record_templates(run: TemplateRun, *, subject: str, spool_dir: Path = DEFAUL
         TrackingError: the store answers, and refuses.
     """
     templates = run.templates
+    verified = run.results[templates.name].get("verification")
     dataset = DatasetDescription(
         name=templates.name,
         digest=templates.digest,
@@ -70,6 +72,7 @@ def record_templates(run: TemplateRun, *, subject: str, spool_dir: Path = DEFAUL
         documents=run.documents,
         pictures=run.pictures,
         spool_dir=spool_dir,
+        tags=describe_far_bounds({templates.name: verified["bound_far"]}) if verified else {},
     )
 
 
@@ -82,6 +85,7 @@ def _record(
     documents: Sequence[Path],
     pictures: Sequence[Path],
     spool_dir: Path,
+    tags: Mapping[str, str] | None = None,
 ) -> bool:
     if not os.environ.get("MLFLOW_RUN_ID"):
         return False
@@ -91,7 +95,7 @@ def _record(
             name=f"evaluate-{folder.name}",
             experiment="facerec",
             params={"evaluate.subject": subject},
-            tags={"facerec.kind": "evaluation"},
+            tags={"facerec.kind": "evaluation", **(tags or {})},
             datasets=tuple(datasets),
         )
     )

@@ -6,14 +6,20 @@ import dataclasses
 import os
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from facerec.evaluation.names import bound_fars
+from facerec.metrics.roc import far_label
 from facerec.tracking.mlflow_run import KEY_TAG, RESUMED_TAG, SESSION_TAG
 from facerec.tracking.names import MAX_PARAM_CHARS, clean_name, clean_tags, shorten
 from facerec.tracking.process import identity_tags
 from facerec.training.tracker import DatasetDescription, RunDescription
 
-__all__ = ["describe_opening", "new_session", "pending_id"]
+__all__ = ["FAR_BOUNDS_TAG", "describe_far_bounds", "describe_opening", "new_session", "pending_id"]
+
+FAR_BOUNDS_TAG = "facerec.far_bounds"
+"""Names the FARs that a run has metrics of and its sets cannot show."""
 
 _PENDING = "pending-"
 _MAX_DATASET_CHARS = 500
@@ -55,10 +61,27 @@ def describe_opening(run: RunDescription, *, session: str) -> dict[str, Any]:
         "name": run.name,
         "start_ms": time.time_ns() // 1_000_000,
         "params": {clean_name(key): shorten(value, limit=MAX_PARAM_CHARS) for key, value in run.params.items()},
-        "tags": clean_tags({**run.tags, **own_tags}),
+        "tags": clean_tags({**_far_bounds(run.datasets), **run.tags, **own_tags}),
         "context_tags": _context_tags(),
         "datasets": [_plain(dataset) for dataset in run.datasets],
     }
+
+
+def describe_far_bounds(bounds: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A tag of the FARs, by their labels, that are bounds on each set; none where no set has any."""
+    text = "; ".join(f"{name}: {', '.join(labels)}" for name, labels in bounds.items() if labels)
+    return {FAR_BOUNDS_TAG: text} if text else {}
+
+
+def _far_bounds(datasets: Sequence[DatasetDescription]) -> dict[str, str]:
+    impostors = {
+        dataset.name: dataset.facts["pairs"] - dataset.facts["genuine"]
+        for dataset in datasets
+        if {"pairs", "genuine"} <= dataset.facts.keys()
+    }
+    return describe_far_bounds(
+        {name: [far_label(far) for far in bound_fars(count)] for name, count in impostors.items() if count}
+    )
 
 
 def _plain(dataset: DatasetDescription) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from facerec.data.loader import build_train_loader
 from facerec.data.pairs import PairSet
 from facerec.errors import CheckpointError, FacerecError
 from facerec.evaluation.names import resolve_monitor
+from facerec.evaluation.suites import doubtful_monitor
 from facerec.fsio import atomic_write_text
 from facerec.training.assembly import assemble
 from facerec.training.checkpoint import read_state
@@ -82,6 +83,8 @@ def open_session(
         )
         if checkpoint and state:
             restore(session, checkpoint, state)
+        if note := doubtful_monitor(monitor, pair_sets):
+            session.notes.append(note)
     except BaseException:
         loader.close()
         raise

@@ -23,6 +23,7 @@ def files(tmp_path):
             original=(both + noise * generator.normal(size=both.shape)).astype(np.float32),
             pair_index=np.stack([np.arange(40), np.arange(40) + 40], axis=1),
             issame=np.arange(40) % 2 == 1,
+            pair_set=np.array(["ab" * 32]),
         )
     return tmp_path
 
@@ -36,7 +37,7 @@ def test_json_is_one_object_on_standard_output(files):
     assert outcome.exit_code == 0
     values = json.loads(outcome.stdout)
     assert list(values["models"]) == ["a", "b"]
-    assert values["sets"]["a"]["differences_to_first"]["b"]["accuracy"]["difference"] <= 0.0
+    assert values["sets"]["a / b"]["differences_to_first"]["b"]["accuracy"]["difference"] <= 0.0
     assert "compare.html" in outcome.stderr
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from facerec.errors import DataError, MissingPathError, UsageError
 from facerec.evaluation.comparison import Candidate, compare_candidates, comparison_to_json, same_pairs
-from facerec.evaluation.comparison_run import Subject, run_comparison
+from facerec.evaluation.comparison_run import Subject, _difference_text, run_comparison
 from facerec.evaluation.run import ReportOptions, run_on_embeddings
 from facerec.evaluation.stored_scores import is_stored_evaluation, read_evaluation
+from facerec.metrics.compare import Difference
+from facerec.metrics.intervals import Interval
 
 from .conftest import made_up_result
 
@@ -44,15 +46,60 @@ def test_a_better_model_is_told_from_a_worse_one_and_not_from_itself(pair):
     assert same.mcnemar.p_value == 1.0
 
 
-def test_the_same_pairs_are_told_by_the_file_or_by_truth_and_people(pair):
-    good, poor = pair
+def test_the_same_pairs_are_told_by_the_file_or_by_known_people(pair):
+    good, poor = (dataclasses.replace(one, identities_known=True) for one in pair)
     elsewhere = dataclasses.replace(poor, sha256="cd" * 32, people=poor.people * 7 + 3)
     assert same_pairs(good, elsewhere)
+    assert not same_pairs(good, dataclasses.replace(elsewhere, identities_known=False))
     others = elsewhere.people.copy()
     others[1] = others[1, 0]
     assert not same_pairs(good, dataclasses.replace(elsewhere, people=others))
     assert not same_pairs(good, dataclasses.replace(poor, issame=~poor.issame))
     assert not same_pairs(good, made_up_result(num_pairs=300))
+
+
+def test_unrelated_sets_of_one_size_and_the_same_labels_get_no_paired_test(tmp_path):
+    lfw = made_up_result(name="lfw", seed=0)
+    other = dataclasses.replace(made_up_result(name="agedb_30", seed=1), sha256="cd" * 32)
+    assert np.array_equal(lfw.issame, other.issame)
+    assert np.array_equal(lfw.people, other.people)
+    (one,) = compare_candidates([candidate("a", lfw), candidate("b", other)], num_resamples=5)
+    assert one.name == "lfw / agedb_30"
+    assert one.differences == [None, None]
+    (named,) = compare_candidates(
+        [candidate("a", lfw), candidate("b", dataclasses.replace(other, name="lfw"))], num_resamples=5
+    )
+    assert named.differences == [None, None]
+
+
+def test_rows_of_differently_named_sets_say_which_set_they_are_of(stored, tmp_path):
+    subjects = [Subject(text=str(path), path=path) for path in (stored / "stranger.npz", stored / "sharp.npz")]
+    run = run_comparison(subjects, output=tmp_path / "out", num_resamples=5)
+    results = run.results["sets"]["stranger / sharp"]["results"]
+    assert [one["set"] for one in results.values()] == ["stranger", "sharp"]
+    assert run.results["sets"]["stranger / sharp"]["differences_to_first"] == {}
+    assert "McNemar" not in run.text
+    assert "no paired test is possible" in run.text
+    table = (tmp_path / "out" / "compare.md").read_text()
+    assert "| model | set |" in table
+
+
+def test_rates_below_what_the_pairs_show_are_marked_and_their_differences_are_not(stored, tmp_path):
+    subjects = [Subject(text=str(path), path=path) for path in (stored / "earlier", stored / "sharp.npz")]
+    text = run_comparison(subjects, output=tmp_path / "out", num_resamples=50).text
+    # Thirty impostor pairs: 0.3 errors are expected at FAR 1e-2.
+    rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
+    assert rows["earlier"].count("*") == 3
+    assert "*TAR@1e-2" in rows
+    for far in ("1e-2", "1e-3", "1e-4"):
+        assert "!" not in rows[f"*TAR@{far}"]
+    assert "* fewer than 3 are expected" in text
+
+
+def test_a_difference_at_a_bound_carries_no_sign_of_evidence():
+    surely = Difference(difference=0.2, interval=Interval(0.1, 0.3))
+    assert _difference_text(surely).endswith("!")
+    assert _difference_text(surely, is_bound=True) == "+20.00 (+10.00 to +30.00)"
 
 
 def test_sets_are_matched_by_name_and_others_left_out(results):
@@ -92,7 +139,10 @@ def stored(tmp_path_factory):
             original=(both + noise * generator.normal(size=both.shape)).astype(np.float32),
             pair_index=np.stack([np.arange(60), np.arange(60) + 60], axis=1),
             issame=np.arange(60) % 2 == 1,
+            pair_set=np.array(["ab" * 32]),
         )
+    kept = dict(np.load(folder / "sharp.npz"))
+    np.savez(folder / "stranger.npz", **{name: kept[name] for name in ("original", "pair_index", "issame")})
     run_on_embeddings(folder / "blurred.npz", output=folder / "earlier", options=ReportOptions(num_resamples=20))
     return folder
 
@@ -129,11 +179,11 @@ def test_files_and_earlier_evaluations_are_compared_in_a_folder(stored, tmp_path
     run = run_comparison(subjects, output=tmp_path / "out", num_resamples=50)
     assert {path.name for path in run.files} == {
         *("compare.json", "compare.md", "compare.html"),
-        *("roc_blurred.png", "det_blurred.png"),
+        *("roc_blurred___sharp.png", "det_blurred___sharp.png"),
     }
     assert all(path.is_file() for path in run.files)
     assert run.results["models"] == {"earlier": str(stored / "earlier"), "sharp": str(stored / "sharp.npz")}
-    difference = run.results["sets"]["blurred"]["differences_to_first"]["sharp"]
+    difference = run.results["sets"]["blurred / sharp"]["differences_to_first"]["sharp"]
     assert difference["accuracy"]["difference"] > 0.0
     assert "McNemar" in run.text
     assert "sharp" in (tmp_path / "out" / "compare.md").read_text()

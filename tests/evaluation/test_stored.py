@@ -65,6 +65,8 @@ BAD = {
     "pair_index negative": ({"pair_index": np.full((20, 2), -1)}, "between 0 and 29"),
     "issame too short": ({"issame": np.zeros(19, bool)}, "each of the 20 pairs"),
     "issame of twos": ({"issame": np.full(20, 2)}, "true or false"),
+    "pair_set of a name": ({"pair_set": np.array(["lfw"])}, "64 hexadecimal digits"),
+    "pair_set of two": ({"pair_set": np.array(["ab" * 32] * 2)}, "64 hexadecimal digits"),
     "objects": ({"issame": np.array([object()] * 20)}, "Python objects"),
     "structured": ({"issame": np.zeros(20, dtype=[("a", "?")])}, "true or false"),
 }
@@ -181,8 +183,9 @@ def test_what_is_written_is_read_again_without_rows_that_no_pair_uses(tmp_path, 
     values = arrays()
     embeddings = Embeddings(original=values["original"], flipped=values["flipped"] if flip else None)
     index, issame = np.array([[3, 9], [9, 20]]), np.array([True, False])
-    write_embeddings(tmp_path / "a.npz", embeddings, pair_index=index, issame=issame)
+    write_embeddings(tmp_path / "a.npz", embeddings, pair_index=index, issame=issame, pair_set="0f" * 32)
     stored = read_embeddings(tmp_path / "a.npz")
+    assert stored.pair_set == "0f" * 32
     assert len(stored.embeddings.original) == 3
     np.testing.assert_array_equal(stored.embeddings.original[stored.pair_index], values["original"][index])
     assert (stored.embeddings.flipped is None) is not flip

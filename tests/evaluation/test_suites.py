@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from facerec.config.load import config_from_dict
-from facerec.data.pairs import read_pairs
-from facerec.errors import ConfigError, ImageError, MetricError, MissingPathError
+from facerec.data.pairs import read_pairs, write_pairs
+from facerec.errors import ConfigError, ImageError, MetricError, MissingPathError, PairSetError
 from facerec.evaluation.embed import embed_images
 from facerec.evaluation.result import metric_values
-from facerec.evaluation.suites import evaluate_suite, find_pair_sets
+from facerec.evaluation.suites import doubtful_monitor, evaluate_suite, find_pair_sets
 
 from .conftest import SIDE, TinyBackbone, jpeg, write_bin
 
@@ -57,6 +57,29 @@ def test_a_single_set_has_the_configured_name_several_those_of_their_files(tmp_p
     assert [found.name for found in find_pair_sets(config(tmp_path, bin_file=["b.bin", "a.bin"]))] == ["b", "a"]
     write_bin(tmp_path / "lfw.bin")
     assert [found.name for found in find_pair_sets(config(tmp_path, dataset="lfw"))] == ["lfw"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "genuine", "told"),
+    [(9, 4, "9 pairs, 4 of them genuine"), (12, 0, "12 pairs, 0 of them"), (12, 12, "12 pairs, 12 of them")],
+)
+def test_a_set_that_gives_no_metric_is_refused_where_it_is_found(tmp_path, pairs, genuine, told):
+    write_pairs(tmp_path / "a.bin", [jpeg(0)] * (2 * pairs), [index < genuine for index in range(pairs)])
+    with pytest.raises(PairSetError, match=rf"a\.bin holds {told}.*at least 10 pairs, and genuine and impostor"):
+        find_pair_sets(config(tmp_path, bin_file="a.bin"))
+
+
+def test_a_monitor_is_doubtful_where_a_set_shows_only_a_bound_of_its_far(tmp_path):
+    sets = [read_pairs(write_bin(tmp_path / f"{name}.bin", num_pairs=80), name=name) for name in "ab"]
+    # Forty impostor pairs show FAR 1e-1 roughly and 1e-2 not at all.
+    assert doubtful_monitor("eval/a/tar_at_far_1e-1", sets) == ""
+    assert doubtful_monitor("eval/a/accuracy", sets) == ""
+    sentence = doubtful_monitor("eval/b/tar_at_far_1e-2", sets)
+    assert sentence.startswith(
+        "training.monitor: eval/b/tar_at_far_1e-2 hangs on one or two pairs, as b has 40 impostor"
+    )
+    assert "as a has 40" in doubtful_monitor("eval/mean/tar_at_far_1e-3", sets)
+    assert doubtful_monitor("train/epoch_loss", []) == ""
 
 
 def test_without_names_there_are_no_sets():

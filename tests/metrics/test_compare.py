@@ -69,6 +69,29 @@ def test_the_difference_is_that_of_the_whole_set_and_repeats():
     assert result == paired_bootstrap(area, first, second, genuine=genuine, num_resamples=20)
 
 
+def test_people_who_are_hard_for_one_model_alone_widen_the_interval():
+    generator = np.random.default_rng(0)
+    num_people = 24
+    own = np.repeat(np.arange(num_people), 8)
+    strangers = np.stack([np.arange(192) % num_people, (np.arange(192) * 5 + 1) % num_people], 1)
+    people = np.concatenate([np.stack([own, own], 1), strangers[strangers[:, 0] != strangers[:, 1]]])
+    genuine = people[:, 0] == people[:, 1]
+    first = np.where(genuine, 1.0, -1.0) + generator.normal(0, 0.5, len(people))
+    # Some people gain by the first model, others lose: eight pairs of one person say little more than one.
+    second = first - generator.normal(0, 1.0, num_people)[people].sum(axis=1)
+
+    def gap(scores, genuine):
+        return float(scores[genuine].mean())
+
+    of_people = paired_bootstrap(gap, first, second, genuine=genuine, identities=people, num_resamples=300)
+    of_pairs = paired_bootstrap(gap, first, second, genuine=genuine, num_resamples=300)
+    assert of_people.difference == of_pairs.difference
+    assert of_people.interval.low < of_people.difference < of_people.interval.high
+    ratio = (of_people.interval.high - of_people.interval.low) / (of_pairs.interval.high - of_pairs.interval.low)
+    # The error of the mean over 24 people is sqrt(8) times that over 192 pairs.
+    assert ratio == pytest.approx(np.sqrt(8), rel=0.2)
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(MetricError, match="same pairs"):
         mcnemar_exact([1, 0], [1])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from facerec.errors import MetricError
 from facerec.metrics.intervals import clopper_pearson
@@ -39,10 +40,31 @@ def test_the_det_holds_the_points_of_the_roc(pair):
 
 @settings(deadline=None)
 @given(pairs(), st.floats(0.0, 1.0))
-def test_the_nearest_point_equals_a_search_over_all(pair, far):
-    roc = roc_curve(*pair)
-    best = min(range(len(roc.far)), key=lambda i: (abs(roc.far[i] - far), -roc.far[i], -roc.tar[i]))
-    assert tar_nearest_far(roc, far) == roc.tar[best]
+def test_the_nearest_point_is_that_of_a_table_read_off_a_curve_of_scikit_learn(pair, far):
+    scores, genuine = pair
+    fars, tars, _ = sklearn_roc_curve(genuine, scores)
+    best = min(range(len(fars)), key=lambda i: (abs(fars[i] - far), -i))
+    assert tar_nearest_far(roc_curve(*pair), far) == tars[best]
+
+
+def test_a_point_on_a_straight_line_is_no_point_of_the_table():
+    # Ten impostors in a row: scikit-learn keeps the first and the last of them.
+    scores = np.arange(14, 0, -1)
+    genuine = np.array([1, 1, *[0] * 10, 1, 0], dtype=bool)
+    roc = roc_curve(scores, genuine)
+    assert roc.tar[np.argmin(abs(roc.far - 0.6))] == 2 / 3
+    assert tar_nearest_far(roc, 0.6) == 1.0
+
+
+def test_corners_are_found_however_far_they_are_away(monkeypatch):
+    monkeypatch.setattr("facerec.metrics.rates._WINDOW", 3)
+    generator = np.random.default_rng(0)
+    genuine = generator.random(3000) < 0.01
+    scores = generator.normal(size=3000)
+    fars, tars, _ = sklearn_roc_curve(genuine, scores)
+    for far in np.linspace(0, 1, 97):
+        best = min(range(len(fars)), key=lambda i: (abs(fars[i] - far), -i))
+        assert tar_nearest_far(roc_curve(scores, genuine), far) == tars[best]
 
 
 def test_what_is_no_rate_is_refused():

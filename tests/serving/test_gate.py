@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from facerec.serving.gate import compare_on_set
@@ -26,6 +28,28 @@ def test_the_decisions_are_those_of_the_folds() -> None:
     comparison = compare_on_set(bad, good)
     lost = comparison.only_present_right - comparison.only_new_right
     assert lost / good.pairs == np.float64(good.accuracy - bad.accuracy).round(10)
+
+
+def test_the_decisions_are_the_results_own_whatever_the_cosines_say() -> None:
+    result = made_up_result()
+    # Cosines and distances are rounded each for itself, so they may lie on two sides of a threshold.
+    shifted = dataclasses.replace(result, scores=result.scores - 0.5)
+    comparison = compare_on_set(shifted, result)
+    assert (comparison.only_new_right, comparison.only_present_right) == (0, 0)
+
+
+def test_people_are_drawn_where_pairs_share_them() -> None:
+    present = made_up_result(quality=1.0)
+    # The same pairs, now of twenty people, of whom the new model knows some better and some worse.
+    few = present.people % 20
+    few[present.issame, 1] = few[present.issame, 0]
+    few[~present.issame, 1] = (few[~present.issame, 0] + 1 + few[~present.issame, 1] % 19) % 20
+    change = np.random.default_rng(0).normal(0, 0.2, 20)[few].sum(axis=1)
+    new = dataclasses.replace(present, scores=present.scores + change)
+    apart = compare_on_set(new, present)
+    together = compare_on_set(*(dataclasses.replace(one, people=few) for one in (new, present)))
+    assert together.tar_difference == apart.tar_difference
+    assert np.subtract(*together.tar_interval) < 1.5 * np.subtract(*apart.tar_interval) < 0.0
 
 
 def test_noise_alone_holds_few_models_back() -> None:

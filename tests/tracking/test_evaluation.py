@@ -66,6 +66,7 @@ def test_the_rates_of_templates_have_the_names_of_the_report(tmp_path: Path, mon
     expected |= {f"eval/mine/rank_{k}": searched["closed_set"]["gallery"][f"rank_{k}"] for k in (1, 5, 10)}
     expected["eval/mine/fnir_at_fpir_1e-1"] = searched["open_set"]["1e-1"]["fnir"]
     assert {name: found.data.metrics[name] for name in expected} == expected
+    assert found.data.tags["facerec.far_bounds"] == "mine: 1e-6, 1e-5, 1e-4, 1e-3, 1e-2"
     (dataset,) = found.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("mine", run.templates.digest[:36])
     files = {item.path for item in client.list_artifacts(opened.info.run_id)}

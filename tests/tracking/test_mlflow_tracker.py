@@ -131,6 +131,21 @@ def test_steps_that_a_resumed_training_does_again_keep_their_first_point(store, 
     assert store.get_run(run_id).data.metrics["eval/lfw/accuracy"] == 0.875
 
 
+def test_a_run_names_the_fars_that_its_sets_cannot_show(store, describe):
+    def dataset(name, **facts):
+        return DatasetDescription(name=name, digest="ab" * 32, context="eval", source=name, facts=facts)
+
+    sets = (
+        dataset("orl", images=300),
+        dataset("lfw", pairs=6000, genuine=3000),
+        dataset("small", pairs=80, genuine=40),
+        dataset("large", pairs=80000, genuine=40000),
+    )
+    tags = store.get_run(track(describe(datasets=sets))).data.tags
+    assert tags["facerec.far_bounds"] == "lfw: 1e-4; small: 1e-2, 1e-3, 1e-4"
+    assert "facerec.far_bounds" not in store.get_run(track(describe(datasets=sets[-1:]))).data.tags
+
+
 def test_a_resumed_run_reads_each_curve_once(store, describe, monkeypatch):
     run_id = track(describe(), steps=range(3), status="KILLED")
     read = []

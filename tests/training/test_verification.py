@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from facerec.config.schema import Config
+from facerec.data.pairs import write_pairs
+from facerec.errors import PairSetError
 from facerec.evaluation.embed import Embeddings, embed_images
 from facerec.training.distributed import World
+from facerec.training.loop import train
 from facerec.training.verification import embed_together
 from tests.packs import draw, encode_png
+
+from .conftest import RecordingTracker
 
 SETTINGS: dict[str, Any] = {"image_hw": (32, 32), "device": torch.device("cpu"), "batch_size": 4}
 
@@ -61,3 +68,23 @@ def test_every_process_has_all_embeddings_even_where_there_are_more_processes_th
         assert (part.flipped is None) == (alone.flipped is None)
         if part.flipped is not None:
             np.testing.assert_allclose(part.flipped, alone.flipped, rtol=1e-5, atol=1e-5)
+
+
+def test_a_set_that_gives_no_metric_ends_a_training_before_its_first_step(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    images = [encode_png(draw(number // 2, number)) for number in range(40)]
+    write_pairs(tmp_path / "genuine.bin", images, [True] * 20)
+    tracker = RecordingTracker()
+    with pytest.raises(PairSetError, match="20 pairs, 20 of them genuine; verification needs"):
+        train(make_config(eval__bin_file=str(tmp_path / "genuine.bin")), tracker=tracker)
+    assert tracker.run is None
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_monitor_that_the_pairs_cannot_show_is_told_when_the_training_starts(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    train(make_config(training__epochs=1, training__monitor="tar_at_far_1e-3"), tracker=RecordingTracker())
+    (log,) = (tmp_path / "logs").rglob("train.log")
+    assert "eval/people/tar_at_far_1e-3 hangs on one or two pairs" in log.read_text()
