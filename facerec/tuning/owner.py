@@ -11,12 +11,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from facerec.process import host_name, is_same_process, pid_namespace, process_started
+from facerec.tuning.outages import StorageAwayError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-__all__ = ["HEARTBEAT_ATTR", "OWNER_ATTR", "Heart", "Watch", "describe_owner", "owner_of_this_process"]
+__all__ = [
+    "HEARTBEAT_ATTR",
+    "OWNER_ATTR",
+    "Heart",
+    "Watch",
+    "describe_owner",
+    "has_ended_here",
+    "owner_of_this_process",
+]
 
 OWNER_ATTR = "facerec.owner"
 HEARTBEAT_ATTR = "facerec.heartbeat"
@@ -38,6 +47,12 @@ def describe_owner(attrs: Mapping[str, Any]) -> str:
     """The owner of a trial, for people."""
     owner = attrs.get(OWNER_ATTR)
     return f"process {owner['pid']} on {owner['host']}" if owner else "a process that never named itself"
+
+
+def has_ended_here(owner: Mapping[str, Any]) -> bool:
+    """Whether the process belonged to this machine and is gone."""
+    is_here = owner["host"] == host_name() and owner["namespace"] == pid_namespace()
+    return is_here and not is_same_process(int(owner["pid"]), owner["started"])
 
 
 class Watch:
@@ -63,9 +78,11 @@ class Watch:
             return not is_same_process(int(owner["pid"]), owner["started"])
         sign = trial.user_attrs.get(HEARTBEAT_ATTR)
         now_s = time.monotonic()
-        known, since_s = self._seen.get(trial.number, (None, now_s))
-        if known != sign or trial.number not in self._seen:
-            self._seen[trial.number] = (sign, now_s)
+        # Numbers are those of a study, and one object watches the search and its confirmation.
+        trial_id = trial._trial_id
+        known, since_s = self._seen.get(trial_id, (None, now_s))
+        if known != sign or trial_id not in self._seen:
+            self._seen[trial_id] = (sign, now_s)
             return False
         return now_s - since_s > self._silence_s
 
@@ -97,7 +114,7 @@ class Heart:
             try:
                 sign = datetime.now(UTC).isoformat(timespec="milliseconds")
                 self._storage.set_trial_user_attr(self._trial_id, HEARTBEAT_ATTR, sign)
-            except (OptunaError, OSError):
+            except (OptunaError, OSError, StorageAwayError):
                 # A storage that is away for a while, or a trial that another worker has closed: the next beat tells.
                 continue
 

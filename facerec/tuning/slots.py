@@ -2,7 +2,8 @@
 
 Slots are waiting trials that are put into the storage beforehand; to take one is atomic there. A trial whose worker
 died is failed and marked as lost, and its slot is put in again. So the budget is exact however many workers, machines
-and restarts there are. Where two machines put the same slot in at the same time, the younger trial is void.
+and restarts there are. Where two machines put the same slot in at the same time, the younger trial is void, also when
+the elder has lost its worker meanwhile: its repetition has its setting, which the younger has not.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "KILLED",
     "LOST_ATTR",
     "REASON_ATTR",
+    "RETRY_ATTR",
     "SLOT_ATTR",
     "Slot",
     "Standing",
@@ -42,6 +44,7 @@ SLOT_ATTR = "facerec.slot"
 LOST_ATTR = "facerec.lost"
 VOID_ATTR = "facerec.void"
 REASON_ATTR = "facerec.reason"
+RETRY_ATTR = "facerec.retry_of"
 
 KILLED = "killed"
 INTERRUPTED = "interrupted"
@@ -118,9 +121,18 @@ def stand(trials: Sequence[FrozenTrial], slots: Sequence[Slot], *, retries: int)
             standing.given_up.append(slot)
             continue
         params = lost[-1].params if lost and lost[-1].params else slot.params
-        attrs = {**slot.attrs, "facerec.retry_of": lost[-1].number} if lost else slot.attrs
+        attrs = {**slot.attrs, RETRY_ATTR: lost[-1].number} if lost else slot.attrs
         standing.missing.append(Slot(key=slot.key, params=_stored(params, lost), attrs=attrs))
     return standing
+
+
+def _is_double(taken: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether another trial fills the slot, or is lost and is to be repeated with its setting from its checkpoint."""
+    if taken.number not in {trial.number for trial in counted_trials(trials)}:
+        return True
+    slot = taken.user_attrs[SLOT_ATTR]
+    has_lost = any(is_lost(trial) and trial.user_attrs.get(SLOT_ATTR) == slot for trial in trials)
+    return has_lost and RETRY_ATTR not in taken.user_attrs
 
 
 def _stored(params: dict[str, Any], lost: Sequence[FrozenTrial]) -> dict[str, Any]:
@@ -157,6 +169,14 @@ class Table:
         """Fail the running trials that have lost their worker; returns those that this call has failed."""
         running = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
         return [trial for trial in running if self._watch.is_dead(trial) and self.lose(trial, KILLED)]
+
+    def is_worked_on(self) -> bool:
+        """Whether another process, which is not known to be dead, runs a trial."""
+        own = owner_of_this_process()
+        running = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
+        return any(
+            trial.user_attrs.get(OWNER_ATTR) not in (None, own) and not self._watch.is_dead(trial) for trial in running
+        )
 
     def lose(self, trial: FrozenTrial, how: str) -> bool:
         """Fail a trial whose worker has ended or is about to; False where it is finished already."""
@@ -196,7 +216,7 @@ class Table:
             if not is_taken:
                 continue
             self.storage.set_trial_user_attr(trial_id, OWNER_ATTR, owner_of_this_process())
-            if waiting.number not in {trial.number for trial in counted_trials(self.trials())}:
+            if _is_double(waiting, self.trials()):
                 self._void(trial_id)
                 continue
             return self.storage.get_trial(trial_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from facerec.errors import ConfigError, FacerecError, one_line
 from facerec.tuning.locks import open_lock
+from facerec.tuning.outages import wait_out_outages
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -104,7 +105,7 @@ def _open_database(url: str) -> BaseStorage:
     while True:
         try:
             # Wrapped here: each study would wrap it again, with a memory of trials that ours does not share.
-            return get_storage(RDBStorage(url, engine_kwargs=engine))
+            return wait_out_outages(get_storage(RDBStorage(url, engine_kwargs=engine)), name=shown_storage(url))
         except ImportError as error:
             raise ConfigError(f"storage: the package that {scheme} needs is not installed") from error
         except (ValueError, sqlalchemy.exc.ArgumentError) as error:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from facerec.errors import FacerecError, TrainingError, one_line
 from facerec.training.interrupt import Interrupt, TrainingInterrupted, TrainingStopped
 from facerec.tuning.budget import is_spent as is_budget_spent
+from facerec.tuning.outages import StorageAwayError
 from facerec.tuning.owner import Heart
 from facerec.tuning.samplers import build_sampler
-from facerec.tuning.slots import INTERRUPTED, REASON_ATTR, SLOT_ATTR, Slot, Table, is_lost, results
+from facerec.tuning.slots import INTERRUPTED, REASON_ATTR, RETRY_ATTR, SLOT_ATTR, Slot, Table, is_lost, results
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -91,6 +92,8 @@ class Phase:
     tell: Callable[[str], None] = lambda line: None
     on_lost: Callable[[FrozenTrial], None] = lambda trial: None
     """Told of each trial of a dead worker."""
+    on_settled: Callable[[FrozenTrial], None] = lambda trial: None
+    """Told of each trial that this worker has settled."""
 
 
 def work(phase: Phase, stop: Interrupt, *, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -139,9 +142,11 @@ def _take(phase: Phase) -> Trial | None:
         # A sampler for each trial, so that its draws depend on the trial and neither on the worker nor on restarts.
         phase.table.study.sampler = build_sampler(settings, space=phase.plan.space, number=taken.number)
         return phase.table.begin(taken)
+    except StorageAwayError:
+        raise
     except Exception as error:  # noqa: BLE001 - a sampler may fail in any way at one trial, and the study goes on
         phase.table.fail(taken, f"the sampler {settings.name} has no setting for it: {_one_line(error)}")
-    phase.tell(_describe(phase, phase.table.storage.get_trial(taken._trial_id)))
+    _tell_settled(phase, phase.table.storage.get_trial(taken._trial_id))
     return None
 
 
@@ -158,13 +163,20 @@ def _run(phase: Phase, trial: Trial) -> None:
         # Another worker took this one for dead and closed its trial: that counts, and nothing is completed twice.
         phase.tell(f"{phase.name} {trial.number}: closed by another worker, so its result is left out ({error})")
         return
-    phase.tell(_describe(phase, _frozen(phase, trial)))
+    _tell_settled(phase, _frozen(phase, trial))
+
+
+def _tell_settled(phase: Phase, trial: FrozenTrial) -> None:
+    phase.tell(_describe(phase, trial))
+    phase.on_settled(trial)
 
 
 def _finish(phase: Phase, trial: Trial, state: TrialState, values: list[float] | None) -> None:
     try:
         # Not the storage's own call: `tell` also makes the sampler look at the other trials again.
         phase.table.study.tell(trial, values, state=state)
+    except StorageAwayError:
+        raise
     except Exception as error:
         frozen = _frozen(phase, trial)
         if not frozen.state.is_finished() or is_lost(frozen):
@@ -187,6 +199,9 @@ def _attempt(phase: Phase, trial: Trial) -> tuple[TrialState, list[float] | None
         return TrialState.PRUNED, None
     except (TrainingInterrupted, KeyboardInterrupt):
         phase.table.lose(_frozen(phase, trial), INTERRUPTED)
+        raise
+    except StorageAwayError:
+        # Its worker ends, and the trial is not settled: whoever finds it takes it up again.
         raise
     except Exception as error:  # noqa: BLE001 - a trial may fail in any way, and the study goes on
         trial.set_user_attr(REASON_ATTR, _one_line(error))
@@ -213,7 +228,7 @@ def _job(phase: Phase, trial: Trial) -> Job:
         slot=frozen.user_attrs[SLOT_ATTR],
         values=values,
         attrs=dict(frozen.user_attrs),
-        is_retry="facerec.retry_of" in frozen.user_attrs,
+        is_retry=RETRY_ATTR in frozen.user_attrs,
         report=report,
         constrain=trial.set_constraint,
         note=trial.set_user_attr,

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -252,6 +253,30 @@ def test_a_slot_that_two_machines_put_in_is_run_once(tmp_path: Path) -> None:
     assert sum(is_void(trial) for trial in opened.search.trials()) == 2
 
 
+def test_a_doubled_slot_does_not_take_the_place_of_a_killed_trials_repetition(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, budget={"trials": 3}))
+    slots = search_slots(opened.plan)
+    for slot in (*slots, *slots):
+        opened.search.study.enqueue_trial(slot.params, user_attrs={**slot.attrs, "facerec.slot": slot.key})
+    taken = [opened.search.take(slots) for _ in range(2)][1]
+    assert taken is not None
+    setting = opened.plan.space.suggest(opened.search.begin(taken))
+    for number in (0, 1):
+        opened.search.lose(opened.search.trials()[number], KILLED)
+    seen: dict[str, tuple[dict, bool]] = {}
+
+    def run(job: Job) -> Outcome:
+        seen[job.slot] = (job.values, job.is_retry)
+        return Outcome(values=(1.0,))
+
+    work(phase_of(opened, run), Interrupt())
+    assert seen["0000"] == (opened.plan.baseline, True)
+    assert seen["0001"] == (setting, True)
+    assert not seen["0002"][1]
+    assert states(opened) == ["COMPLETE"] * 3
+    assert sum(is_void(trial) for trial in opened.search.trials()) == 3
+
+
 def test_no_trial_starts_after_the_budget_of_epochs(tmp_path: Path) -> None:
     opened = open_synthetic(make_study(tmp_path, budget={"trials": 20, "epochs": 9}))
     work(phase_of(opened, Sum(0.0)), Interrupt())
@@ -343,6 +368,18 @@ def test_a_worker_elsewhere_is_dead_only_after_silence(tmp_path: Path, place: di
     assert not Watch(silence_s=60.0).is_dead(study.trials[0])
 
 
+def test_a_worker_elsewhere_is_not_taken_for_that_of_the_same_number_in_the_other_study(tmp_path: Path) -> None:
+    opened = open_synthetic(make_study(tmp_path, recovery={"heartbeat_s": 0.1, "silence_s": 0.3}))
+    for table in (opened.search, opened.confirmation):
+        trial = table.study.ask()
+        trial.set_user_attr(OWNER_ATTR, owner_of_this_process() | {"host": "elsewhere"})
+        trial.set_user_attr("facerec.heartbeat", "now")
+    assert opened.search.close_dead() == []
+    time.sleep(0.4)
+    assert opened.confirmation.close_dead() == []
+    assert [trial.number for trial in opened.search.close_dead()] == [0]
+
+
 def test_random_draws_depend_on_the_trial_and_not_on_the_process(tmp_path: Path) -> None:
     drawn = []
     for name in ("a", "b"):
@@ -355,22 +392,50 @@ def test_random_draws_depend_on_the_trial_and_not_on_the_process(tmp_path: Path)
     assert drawn[0][1] != drawn[0][2]
 
 
-def test_every_sampler_and_pruner_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [("random", "halving"), ("gp", "none"), ("tpe", "hyperband"), ("grid", "none"), ("cmaes", "median")],
+)
+def test_every_sampler_and_pruner_runs(tmp_path: Path, sampler: str, pruner: str) -> None:
+    if sampler == "cmaes":
+        pytest.importorskip("cmaes", reason="cmaes is not installed: the extra of that name brings it")
     grid = {"head.margin": {"float": [0.1, 0.5], "points": 3}, "training.lr": {"choice": [0.05, 0.1]}}
-    cases = [("random", "halving", None), ("gp", "none", None), ("tpe", "hyperband", None), ("grid", "none", grid)]
-    for sampler, pruner, space in cases:
-        folder = tmp_path / sampler
-        folder.mkdir()
-        extra = {"space": space} if space else {}
-        startup = {"startup_trials": 2} if sampler in ("gp", "tpe") else {}
-        study = make_study(folder, sampler={"name": sampler, **startup}, pruner={"name": pruner}, **extra)
-        opened = open_synthetic(study)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            work(phase_of(opened, Sum(0.0)), Interrupt())
-        # A grid of 3 x 2 with the baseline's 0.3 and 0.05 in it.
-        assert len(states(opened)) == (6 if sampler == "grid" else 12)
-        assert set(states(opened)) <= {"COMPLETE", "PRUNED"}
+    extra = {"space": grid} if sampler == "grid" else {}
+    startup = {"startup_trials": 2} if sampler in ("gp", "tpe", "cmaes") else {}
+    study = make_study(tmp_path, sampler={"name": sampler, **startup}, pruner={"name": pruner}, **extra)
+    opened = open_synthetic(study)
+    told: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        work(phase_of(opened, Sum(0.0), told=told), Interrupt())
+    # A grid of 3 x 2 with the baseline's 0.3 and 0.05 in it.
+    assert len(states(opened)) == (6 if sampler == "grid" else 12)
+    assert set(states(opened)) <= {"COMPLETE", "PRUNED"}
+    assert not [line for line in told if "sampler" in line]
+
+
+@pytest.mark.parametrize("pruner", ["halving", "hyperband"])
+def test_rungs_stop_bad_trials_at_their_epochs(tmp_path: Path, pruner: str) -> None:
+    study = make_study(
+        tmp_path,
+        set={"logging.mlflow": False, "training.epochs": 9},
+        budget={"trials": 24},
+        sampler={"name": "random"},
+        pruner={"name": pruner, "min_epochs": 1, "reduction_factor": 3},
+    )
+    opened = open_synthetic(study)
+
+    def run(job: Job) -> Outcome:
+        for epoch in range(1, 10):
+            job.report(epoch, -float(job.number))
+        return Outcome(values=(-float(job.number),))
+
+    work(phase_of(opened, run), Interrupt())
+    assert states(opened)[0] == "COMPLETE"
+    stopped = [trial.last_step for trial in opened.search.trials() if trial.state.name == "PRUNED"]
+    # Each trial is worse than all before it.
+    assert len(stopped) >= 12
+    assert set(stopped) <= {1, 3}
 
 
 def test_an_error_that_is_no_exception_of_ours_is_a_failed_trial_too(tmp_path: Path) -> None:
