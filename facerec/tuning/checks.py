@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from facerec.config.validate import PathProblem
-from facerec.tuning.schema import StudyConfig
+from facerec.tuning.schema import ObjectiveConfig, StudyConfig
 from facerec.tuning.storage import storage_problem
 
 __all__ = ["check_study"]
@@ -16,6 +16,11 @@ def check_study(study: StudyConfig) -> Iterator[PathProblem]:
     """Yield every problem of a structurally valid study."""
     if len(study.objectives) == 1:
         yield ("objectives",), "lists one objective; write it under `objective`"
+    if study.objectives and study.objective != ObjectiveConfig():
+        yield ("objective",), "has no effect beside `objectives`; remove one of the two"
+    for index, objective in enumerate(study.objectives[1:], start=1):
+        if objective.bin_file is not None:
+            yield ("objectives", index, "bin_file"), "all objectives share the pairs of the first; name them there"
     if study.is_multi_objective:
         yield from _check_several(study)
     yield from _check_sampler(study)
@@ -35,8 +40,8 @@ def _check_several(study: StudyConfig) -> Iterator[PathProblem]:
         yield ("confirm", "top_k"), "a study of several objectives has no single best setting to confirm; say 0"
     if study.sampler.name == "cmaes":
         yield ("sampler", "name"), "cmaes knows one objective only; use tpe, gp, random or grid"
-    if study.objective.bin_file is not None:
-        yield ("objective", "bin_file"), "stands under `objectives`, in the first of them"
+    if study.report.files:
+        yield ("report", "bin_file"), "a study of several objectives confirms nothing, so it has no effect; remove it"
 
 
 def _check_sampler(study: StudyConfig) -> Iterator[PathProblem]:

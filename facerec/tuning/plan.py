@@ -165,7 +165,8 @@ def _base_data(study: StudyConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     if tuning is not None:
         names = [tuning] if isinstance(tuning, str) else list(tuning)
         data = lay_over(data, {"eval.bin_file": names, "eval.dataset": None})
-        problems += [(("objective", "bin_file"), sentence) for _, sentence in config_problems(data)]
+        place: KeyPath = ("objectives", 0, "bin_file") if study.objectives else ("objective", "bin_file")
+        problems += [(place, sentence) for _, sentence in config_problems(data)]
     return config_to_dict(find_problems(data)[0]), problems
 
 

@@ -25,7 +25,7 @@ def parse_space(data: Mapping[str, Any], *, is_grid: bool) -> tuple[Space, list[
     an optional ``when: {KEY: VALUE or [VALUES]}``; or a list of such, alternatives for different conditions.
     """
     problems: list[PathProblem] = []
-    dimensions: list[Dimension] = []
+    found_at: list[tuple[KeyPath, Dimension]] = []
     if not data:
         problems.append((("space",), "is empty; name at least one key to vary"))
     for key, entry in data.items():
@@ -39,9 +39,11 @@ def parse_space(data: Mapping[str, Any], *, is_grid: bool) -> tuple[Space, list[
             found = list(_wrong(alternative, inner, is_alternative=len(alternatives) > 1, is_grid=is_grid))
             problems += found
             if not found:
-                dimensions.append(_build(key, alternative, is_alternative=len(alternatives) > 1))
-    ordered, unknown = _in_order(dimensions)
+                found_at.append((inner, _build(key, alternative, is_alternative=len(alternatives) > 1)))
+    ordered, unknown = _in_order([dimension for _, dimension in found_at])
     problems += [(("space", dimension.key), _unmet(dimension, data)) for dimension in unknown]
+    problems += _impossible(found_at)
+    problems += _overlapping(found_at)
     return Space(dimensions=tuple(ordered)), problems
 
 
@@ -131,6 +133,32 @@ def _build(key: str, entry: Mapping[str, Any], *, is_alternative: bool) -> Dimen
         choices=tuple(entry["choice"]) if kind == "choice" else (),
         when=when,
     )
+
+
+def _impossible(found_at: list[tuple[KeyPath, Dimension]]) -> Iterator[PathProblem]:
+    """Values of conditions that the key which they name never has."""
+    for path, dimension in found_at:
+        for key, values in dimension.when.items():
+            named = [other for _, other in found_at if other.key == key]
+            for value in values:
+                if named and not any(other.contains(value) for other in named):
+                    choices = [str(choice) for other in named for choice in other.choices]
+                    held = "; or ".join(other.describe() for other in named)
+                    hint = near_match(str(value), choices)
+                    yield (*path, "when", key), f"{key} never is {value}{hint}: the space has {held}"
+
+
+def _overlapping(found_at: list[tuple[KeyPath, Dimension]]) -> Iterator[PathProblem]:
+    """Alternatives of a key whose conditions no key tells apart, so that both could hold."""
+    for index, (path, dimension) in enumerate(found_at):
+        for other_path, other in found_at[:index]:
+            shared = dimension.when.keys() & other.when.keys()
+            is_apart = any(all(value not in other.when[key] for value in dimension.when[key]) for key in shared)
+            if dimension.key == other.key and not is_apart:
+                yield (
+                    path,
+                    f"can hold together with alternative {other_path[-1]}; let their conditions exclude each other",
+                )
 
 
 def _listed(values: Any) -> list[Any]:

@@ -17,6 +17,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STUDIES = sorted((REPOSITORY / "studies").glob("*.yaml"))
 
 
+TWO = {
+    "objectives": [{"metric": "accuracy"}, {"metric": "latency_ms"}],
+    "pruner": {"name": "none"},
+    "confirm": {"top_k": 0},
+}
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "s.yaml"
     path.write_text(text)
@@ -118,6 +125,13 @@ def test_an_objective_goes_the_way_in_which_it_is_better(tmp_path: Path, objecti
         load_study(study(tmp_path, objective=objective))
 
 
+def test_several_objectives_share_the_pairs_of_the_first(tmp_path: Path) -> None:
+    objectives = [{"metric": "auc", "bin_file": ["a.bin", "b.bin"]}, {"metric": "eer"}]
+    plan = load_study(study(tmp_path, **TWO | {"objectives": objectives}))
+    assert [one.key for one in plan.objectives] == ["eval/mean/auc", "eval/mean/eer"]
+    assert plan.base.bin_files == ("a.bin", "b.bin")
+
+
 def test_a_storage_is_not_told_its_own_password(tmp_path: Path) -> None:
     plan = load_study(study(tmp_path), storage="postgresql://tuner:secret@db.example/facerec")
     assert "secret" not in json.dumps(plan_to_dict(plan))
@@ -138,6 +152,12 @@ def test_overrides_and_another_base_count_more_than_the_file(tmp_path: Path) -> 
         ({"storage": "sqlite://x"}, "three slashes"),
         ({"storage": "sqlite:///:memory:"}, "names no file"),
         ({"objectives": [{"metric": "accuracy"}, {"metric": "latency_ms"}]}, "cannot prune; say none"),
+        (
+            {**TWO, "objectives": [{"metric": "auc"}, {"metric": "accuracy", "bin_file": "x.bin"}]},
+            r"objectives\.1\.bin_file: all objectives share the pairs of the first",
+        ),
+        ({**TWO, "objective": {"metric": "eer"}}, "objective: has no effect beside `objectives`"),
+        ({**TWO, "report": {"bin_file": "x.bin"}}, r"report\.bin_file: .* confirms nothing"),
         ({"sampler": {"name": "grid"}}, "a grid needs `points` or `step`"),
         ({"report": {"bin_file": "orl.bin"}}, "is a tuning set too"),
         ({"space": {}}, "is empty"),

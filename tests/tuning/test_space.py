@@ -13,7 +13,7 @@ CONDITIONAL = {
     "head.type": {"choice": ["arcface", "adaface"]},
     "head.margin": [
         {"float": [0.2, 0.6], "when": {"head.type": "arcface"}},
-        {"float": [0.1, 0.4], "when": {"head.type": ["adaface", "cosface"]}},
+        {"float": [0.1, 0.4], "when": {"head.type": ["adaface"]}},
     ],
     "training.milestones": {"choice": [[4, 6], [5, 8]]},
 }
@@ -91,6 +91,49 @@ def test_a_wrong_dimension_gets_a_sentence(entry: dict, sentence: str) -> None:
     _, problems = parse_space({"head.margin": entry}, is_grid=False)
     assert len(problems) == 1
     assert sentence in problems[0][1]
+
+
+@pytest.mark.parametrize(
+    ("condition", "place", "sentence"),
+    [
+        ({"head.type": "adafcae"}, ("space", "head.h", "when", "head.type"), "did you mean 'adaface'"),
+        ({"head.type": ["adaface", "cosface"]}, ("space", "head.h", "when", "head.type"), "never is cosface"),
+        (
+            {"training.epochs": 12},
+            ("space", "head.h", "when", "training.epochs"),
+            "never is 12: the space has int 2 to 8",
+        ),
+    ],
+)
+def test_a_condition_names_a_value_that_its_key_can_have(condition: dict, place: tuple, sentence: str) -> None:
+    data = {
+        "head.type": {"choice": ["arcface", "adaface"]},
+        "training.epochs": {"int": [2, 8]},
+        "head.h": {"float": [0.1, 0.5], "when": condition},
+    }
+    _, problems = parse_space(data, is_grid=False)
+    assert [path for path, _ in problems] == [place]
+    assert sentence in problems[0][1]
+
+
+def test_alternatives_exclude_each_other() -> None:
+    def found(second: dict) -> list:
+        data = {
+            "head.type": {"choice": ["arcface", "adaface", "cosface"]},
+            "training.epochs": {"int": [2, 8]},
+            "head.margin": [
+                {"float": [0.2, 0.6], "when": {"head.type": ["arcface", "cosface"], "training.epochs": 2}},
+                {"float": [0.1, 0.4], "when": second},
+            ],
+        }
+        return parse_space(data, is_grid=False)[1]
+
+    assert found({"head.type": "adaface"}) == []
+    assert found({"head.type": "cosface", "training.epochs": [3, 4]}) == []
+    for overlapping in ({"head.type": ["adaface", "cosface"]}, {"training.epochs": [2, 3]}):
+        ((place, sentence),) = found(overlapping)
+        assert place == ("space", "head.margin", 1)
+        assert "can hold together with alternative 0" in sentence
 
 
 def test_unknown_and_locked_keys_are_refused_with_the_nearest_one() -> None:
