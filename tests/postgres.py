@@ -9,11 +9,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-__all__ = ["free_port", "running_postgres"]
+__all__ = ["PostgresServer", "free_port", "postgres_server", "running_postgres"]
 
 _USER = "postgres"
 
@@ -25,9 +26,34 @@ def free_port() -> int:
         return port
 
 
+@dataclass(frozen=True, kw_only=True)
+class PostgresServer:
+    """A server that can be stopped and started again."""
+
+    url: str
+    """Of an empty database, for SQLAlchemy with psycopg."""
+    control: tuple[str | Path, ...]
+    start_options: tuple[str | Path, ...]
+
+    def start(self) -> None:
+        """Start it; returns once it answers."""
+        _run(*self.control, *self.start_options, "start")
+
+    def stop(self) -> None:
+        """Stop it as a crash would: its connections break."""
+        _run(*self.control, "-m", "immediate", "stop")
+
+
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Start a cluster in a temporary folder; yields the URL of an empty database, for SQLAlchemy with psycopg.
+    """Start a server; yields the URL of an empty database. Skips the test where that is not possible."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Start a cluster in a temporary folder.
 
     Skips the test where PostgreSQL or psycopg is not installed.
     """
@@ -41,12 +67,16 @@ def running_postgres() -> Iterator[str]:
         _run(programs / "initdb", "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "--no-sync")
         port = free_port()
         options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-        control = (programs / "pg_ctl", "-D", str(folder / "data"), "-w")
-        _run(*control, "-l", str(folder / "log"), "-o", options, "start")
+        server = PostgresServer(
+            url=f"postgresql+psycopg://{_USER}@127.0.0.1:{port}/postgres",
+            control=(programs / "pg_ctl", "-D", str(folder / "data"), "-w"),
+            start_options=("-l", str(folder / "log"), "-o", options),
+        )
+        server.start()
         try:
-            yield f"postgresql+psycopg://{_USER}@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            _run(*control, "-m", "immediate", "stop")
+            server.stop()
     finally:
         shutil.rmtree(folder)
 

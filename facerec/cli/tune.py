@@ -121,7 +121,7 @@ def export(study: str, out: str, trial: int | None, storage: str) -> None:
     """Write the tuned configuration of STUDY to OUT, for `facerec train`."""
     from facerec.fsio import atomic_write_text
     from facerec.tuning.locate import find_study, setting_of_trial
-    from facerec.tuning.report import build_report, tuned_yaml
+    from facerec.tuning.report import build_report, tuned_yaml, verdict_sentence
 
     opened = find_study(study, storage=storage or None)
     plan = opened.plan
@@ -133,8 +133,7 @@ def export(study: str, out: str, trial: int | None, storage: str) -> None:
         if report.winner is None:
             raise UsageError(f"study {plan.name} has no single best setting; name a trial with --trial N")
         number, values = report.winner
-        sentence = report.verdict.sentence if report.verdict else "not confirmed"
-        comment = f"Study {plan.name}, trial {number}.\n{sentence}"
+        comment = f"Study {plan.name}, trial {number}.\n{verdict_sentence(report)}"
     atomic_write_text(Path(out), tuned_yaml(plan, values, comment=comment))
     click.echo(f"wrote {out}", err=True)
 

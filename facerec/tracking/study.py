@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facerec.config.schema import Config
 from facerec.tracking.build import build_tracker
-from facerec.tracking.process import REASON_TAG
+from facerec.tracking.mlflow_run import send_points
+from facerec.tracking.names import clean_name
+from facerec.tracking.process import PID_TAG, REASON_TAG
 from facerec.tracking.store import connect, resolve_tracking_uri
 from facerec.tracking.store import reason as reason_of
 from facerec.training.tracker import ModelDescription, RunDescription, RunStatus, Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 __all__ = ["StudyRun"]
 
@@ -77,17 +84,43 @@ class StudyRun:
 
     def close_lost(self, run_id: str, *, reason: str) -> None:
         """Mark the run of a trial whose worker died as failed; a store that does not answer only costs the mark."""
+
+        def close(client: MlflowClient) -> None:
+            if client.get_run(run_id).info.status == "RUNNING":
+                client.set_tag(run_id, REASON_TAG, reason)
+                client.set_terminated(run_id, "FAILED")
+
+        self._try(run_id, close, otherwise="of a lost trial stays open")
+
+    def add_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
+        """Record values in a run that other processes have closed; without an answer of the store they are left out."""
+        now_ms = time.time_ns() // 1_000_000
+        points = [(clean_name(key), value, step, now_ms) for key, value in metrics.items() if math.isfinite(value)]
+        self._try(run_id, lambda client: send_points(client, run_id, points), otherwise="lacks its reported metrics")
+
+    def leave(self) -> None:
+        """Record no more, and leave the run open, without an owner, to the other machines that work on the study."""
+        if self._run is None:
+            return
+        run_id = self._run.run_id
+        self._run.finish("KILLED")
+
+        def reopen(client: MlflowClient) -> None:
+            client.update_run(run_id, status="RUNNING")
+            client.set_tag(run_id, PID_TAG, "")
+
+        if run_id is not None:
+            self._try(run_id, reopen, otherwise="counts as stopped though others work on it")
+
+    def _try(self, run_id: str, do: Callable[[MlflowClient], None], *, otherwise: str) -> None:
         if not self._config.logging.mlflow or run_id.startswith(_PENDING):
             return
         from mlflow.exceptions import MlflowException
 
         try:
-            client = connect(resolve_tracking_uri())
-            if client.get_run(run_id).info.status == "RUNNING":
-                client.set_tag(run_id, REASON_TAG, reason)
-                client.set_terminated(run_id, "FAILED")
+            do(connect(resolve_tracking_uri()))
         except (MlflowException, OSError) as error:
-            _log.warning("the run %s of a lost trial stays open: %s", run_id, reason_of(error))
+            _log.warning("the run %s %s: %s", run_id, otherwise, reason_of(error))
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Record values of the study."""

@@ -32,6 +32,8 @@ SEED_ATTR = "facerec.seed"
 REPORT_ATTR = "facerec.report_values"
 BASELINE_NUMBER = 0
 
+_NO_SPREAD = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -66,7 +68,7 @@ class Verdict:
     gain: float | None
     """The mean paired difference to the baseline, above 0 where it is better."""
     interval: tuple[float, float] | None
-    """Of the gain."""
+    """Of the gain; None where the seeds do not differ, so that nothing shows how large its noise is."""
     confidence: float
     exceeds_noise: bool
     sentence: str
@@ -146,7 +148,8 @@ def judge_confirmation(candidates: Sequence[Candidate], plan: StudyPlan) -> Verd
 
     Differences are paired by seed; the interval is Student's. With k candidates each is judged at 1 - (1 - c) / k
     (Bonferroni), because the best of several is chosen after looking. A setting that failed with more seeds than
-    another one does not compete: the mean of the seeds that it survived flatters it. None where nothing was confirmed.
+    another one does not compete: the mean of the seeds that it survived flatters it. Where all differences are equal
+    there is no interval, and the gain does not count as beyond its noise. None where nothing was confirmed.
     """
     sign = plan.objective.sign
     baseline = next(one for one in candidates if one.is_baseline)
@@ -165,8 +168,10 @@ def judge_confirmation(candidates: Sequence[Candidate], plan: StudyPlan) -> Verd
             winner=best, gain=None, interval=None, confidence=confidence, exceeds_noise=False, sentence=sentence
         )
     gain = statistics.fmean(differences)
-    interval = student_interval(differences, confidence=confidence)
-    exceeds = interval[0] > 0
+    # To a billionth, because differences of equal numbers differ in their last digit.
+    has_spread = max(differences) - min(differences) > _NO_SPREAD
+    interval = student_interval(differences, confidence=confidence) if has_spread else None
+    exceeds = interval is not None and interval[0] > 0
     winner = best if gain > 0 else baseline
     return Verdict(
         winner=winner,
@@ -197,12 +202,18 @@ def student_interval(differences: Sequence[float], *, confidence: float) -> tupl
 
 
 def _sentence(
-    best: Candidate, gain: float, interval: tuple[float, float], *, confidence: float, seeds: int, label: str
+    best: Candidate, gain: float, interval: tuple[float, float] | None, *, confidence: float, seeds: int, label: str
 ) -> str:
-    numbers = f"{gain:+.4f} {label} over {seeds} seeds, {100 * confidence:.3g} % interval {interval[0]:+.4f} to "
-    numbers += f"{interval[1]:+.4f}"
+    numbers = f"{gain:+.4f} {label} over {seeds} seeds"
+    if interval is not None:
+        numbers += f", {100 * confidence:.3g} % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
     if gain <= 0:
         return f"no confirmed setting is better than the baseline (trial {best.number}: {numbers}); keep the baseline"
+    if interval is None:
+        return (
+            f"trial {best.number} is better than the baseline ({numbers}), by as much with each seed, so how large the "
+            "noise of the gain is cannot be told"
+        )
     if interval[0] > 0:
         return f"the gain of trial {best.number} over the baseline exceeds its noise ({numbers})"
     return f"the gain of trial {best.number} over the baseline does not exceed its noise ({numbers})"

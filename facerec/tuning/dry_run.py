@@ -12,11 +12,12 @@ from facerec.training.dry_run import describe_duration
 from facerec.training.loop import train
 from facerec.training.tracker import Tracker
 from facerec.training.warm import WarmData
+from facerec.tuning.bounds import check_baseline, model_facts
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.settings import lay_over
 from facerec.tuning.storage import JOURNAL_NAME, shown_storage
 from facerec.tuning.study import search_slots
-from facerec.tuning.trial import model_facts, report_config
+from facerec.tuning.trial import report_config
 
 __all__ = ["describe_study"]
 
@@ -32,6 +33,7 @@ def describe_study(plan: StudyPlan, *, workers: int, tracker: Tracker, tell: Cal
     for config in filter(None, (plan.base, report_config(plan))):
         data.pair_sets(config)
     facts = model_facts(plan.base, with_latency=plan.study.constraints.latency_ms is not None)
+    check_baseline(plan, facts, tell=tell)
     tell("measuring one epoch of the baseline…")
     epoch_s, evaluation_s = _measure(plan, data, tracker)
     slots, epochs = len(search_slots(plan)), plan.base.training.epochs
@@ -47,7 +49,7 @@ def describe_study(plan: StudyPlan, *, workers: int, tracker: Tracker, tell: Cal
         f"baseline   {', '.join(f'{key}={value}' for key, value in plan.baseline.items())}",
         f"model      {facts['parameters'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.0f} MMACs",
         f"search     {plan.study.sampler.name}, pruner {plan.study.pruner.name}",
-        f"confirm    {runs} trainings with fresh seeds",
+        f"confirm    {runs} trainings with fresh seeds{_few_seeds(plan) if runs else ''}",
         f"storage    {shown_storage(storage) if storage else plan.folder / JOURNAL_NAME}",
         f"one epoch  {epoch_s:.1f} s, one evaluation {evaluation_s:.1f} s, one trial of {epochs} epochs "
         f"{describe_duration(trial_s)}",
@@ -55,6 +57,12 @@ def describe_study(plan: StudyPlan, *, workers: int, tracker: Tracker, tell: Cal
         "if nothing is pruned",
     ]
     return "\n".join(lines)
+
+
+def _few_seeds(plan: StudyPlan) -> str:
+    # Student's interval of two differences reaches 12.7 standard errors to each side, of three 4.3.
+    few = plan.study.confirm.seeds == 2
+    return "; with two seeds hardly any gain can be told from noise, so give three or more" if few else ""
 
 
 def _measure(plan: StudyPlan, data: WarmData, tracker: Tracker) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna import Study
 
-__all__ = ["importances", "write_pictures"]
+__all__ = ["importances", "not_in_all_trials", "write_pictures"]
 
 _MAX_CONTOUR_PARAMS = 4
 _DPI = 120
@@ -39,6 +39,11 @@ def importances(study: Study) -> dict[str, float]:
     return dict(found)
 
 
+def not_in_all_trials(study: Study) -> list[str]:
+    """Parameters that vary and that some complete trials have not, of which `importances` can say nothing."""
+    return sorted(set(_varied(study, by_all=False)) - set(_varied(study, by_all=True)))
+
+
 def write_pictures(study: Study, folder: Path, *, label: str) -> list[Path]:
     """Write every picture that the trials suffice for; returns their paths."""
     import matplotlib.pyplot as plt
@@ -52,7 +57,6 @@ def write_pictures(study: Study, folder: Path, *, label: str) -> list[Path]:
         if len(study.directions) == 2:
             draw["pareto_front"] = lambda: plots.plot_pareto_front(study)
     else:
-        names = _shared_parameters(study)
         ranked = sorted(importances(study).items(), key=lambda item: -item[1])
         strongest = [name for name, _ in ranked][:_MAX_CONTOUR_PARAMS]
         draw["history"] = lambda: plots.plot_optimization_history(study, target_name=label)
@@ -61,9 +65,13 @@ def write_pictures(study: Study, folder: Path, *, label: str) -> list[Path]:
             draw["intermediate"] = lambda: plots.plot_intermediate_values(study)
         if ranked:
             draw["importances"] = lambda: _plot_importances(study, label)
-        if names:
-            draw["slice"] = lambda: plots.plot_slice(study, params=names, target_name=label)
-            draw["parallel_coordinate"] = lambda: plots.plot_parallel_coordinate(study, params=names, target_name=label)
+        if every := _varied(study, by_all=False):
+            draw["slice"] = lambda: plots.plot_slice(study, params=every, target_name=label)
+        # A trial without one of the parameters has no line.
+        if shared := _varied(study, by_all=True):
+            draw["parallel_coordinate"] = lambda: plots.plot_parallel_coordinate(
+                study, params=shared, target_name=label
+            )
         if len(strongest) > 1:
             draw["contour"] = lambda: plots.plot_contour(study, params=strongest, target_name=label)
     draw["timeline"] = lambda: plots.plot_timeline(study)
@@ -90,10 +98,11 @@ def _write(name: str, make: Callable[[], Any], folder: Path) -> Path:
     return path
 
 
-def _shared_parameters(study: Study) -> list[str]:
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-    names = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
-    return sorted(name for name in names if len({trial.params[name] for trial in complete}) > 1)
+def _varied(study: Study, *, by_all: bool) -> list[str]:
+    """Parameters of more than one value among the complete trials; ``by_all`` takes those that every trial has."""
+    settings = [trial.params for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    names = {name for params in settings for name in params if not by_all or all(name in one for one in settings)}
+    return sorted(name for name in names if len({one[name] for one in settings if name in one}) > 1)
 
 
 def _num_complete(study: Study) -> int:

@@ -64,7 +64,7 @@ def _gpus() -> list[str]:
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [one for one in visible.split(",") if one.strip()]
+        return [one.strip() for one in visible.split(",") if one.strip()]
     return [str(index) for index in range(torch.cuda.device_count())]
 
 

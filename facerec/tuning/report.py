@@ -11,8 +11,9 @@ from facerec.config.load import config_from_dict, dump_yaml
 from facerec.fsio import atomic_write_text
 from facerec.tuning.budget import spent_epochs
 from facerec.tuning.confirm import Candidate, Verdict, judge_confirmation, read_candidates, slot_key
-from facerec.tuning.pictures import importances, write_pictures
+from facerec.tuning.pictures import importances, not_in_all_trials, write_pictures
 from facerec.tuning.plan import StudyPlan
+from facerec.tuning.progress import Progress, progress_of
 from facerec.tuning.slots import SLOT_ATTR, counted_trials, is_lost, is_void, results
 from facerec.tuning.study import Opened, search_slots
 from facerec.tuning.tables import candidates_markdown, trials_csv, trials_markdown
@@ -21,9 +22,19 @@ from facerec.tuning.tracker import StudyTracker
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ["StudyReport", "build_report", "describe_report", "report_to_json", "tuned_yaml", "write_report"]
+__all__ = [
+    "StudyReport",
+    "build_report",
+    "describe_report",
+    "report_to_json",
+    "tuned_yaml",
+    "verdict_sentence",
+    "write_report",
+]
 
 BEST_NAME = "best.yaml"
+
+_TUNING_PAIRS = "on the tuning pairs themselves, which have chosen the setting and the epoch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +51,11 @@ class StudyReport:
     front: list[FrozenTrial]
     """Several objectives only: the trials that no other surpasses in all."""
     importances: dict[str, float]
+    not_judged: list[str]
+    """Parameters that only some trials have, of which the importances say nothing."""
     kept_slots: frozenset[str]
     """Slots whose weights are kept."""
+    progress: Progress
 
     @property
     def winner(self) -> tuple[int, dict[str, Any]] | None:
@@ -89,7 +103,9 @@ def build_report(opened: Opened) -> StudyReport:
         verdict=verdict,
         front=front,
         importances=importances(opened.search.study),
+        not_judged=[] if several else not_in_all_trials(opened.search.study),
         kept_slots=frozenset(kept),
+        progress=progress_of(opened),
     )
 
 
@@ -106,7 +122,7 @@ def write_report(opened: Opened, tracker: StudyTracker) -> StudyReport:
     for path in (*(folder / name for name in ("trials.csv", "report.md", "report.json")), *_write_configs(report)):
         tracker.log_file(path)
     tracker.log_metrics(_metrics(report), step=0)
-    tracker.set_tags({"mlflow.note.content": markdown[:7900], "facerec.verdict": _verdict_sentence(report)})
+    tracker.set_tags({"mlflow.note.content": markdown[:7900], "facerec.verdict": verdict_sentence(report)})
     # Last, so that a plot that fails costs no result.
     for picture in write_pictures(opened.search.study, folder / "pictures", label=plan.objective.label):
         tracker.log_file(picture, folder="pictures")
@@ -140,13 +156,28 @@ def describe_report(report: StudyReport) -> str:
     if report.importances:
         listed = ", ".join(f"{name} {share:.2f}" for name, share in report.importances.items())
         lines.append(f"importance (fANOVA): {listed}")
+        if report.not_judged:
+            lines.append(f"not judged, because only some trials have them: {', '.join(report.not_judged)}")
     winner = report.winner
     if winner is not None:
         setting = ", ".join(f"{key}={_number(value)}" for key, value in winner[1].items())
         lines.append(f"tuned: {setting}")
         lines.append(f"tuned configuration: {plan.study.export or plan.folder / BEST_NAME}")
-    lines.append(_verdict_sentence(report))
+    lines.append(verdict_sentence(report))
     return "\n".join(lines)
+
+
+def verdict_sentence(report: StudyReport) -> str:
+    """Whether the tuned setting is better, and how sure that is."""
+    if report.verdict is not None:
+        return f"{_what_is_left(report.progress)}{report.verdict.sentence}"
+    if report.front:
+        return f"{len(report.front)} compromises; `facerec tune export` writes one of them with --trial"
+    if report.best is None:
+        return "no trial has completed, so there is nothing to recommend"
+    if report.plan.study.confirm.top_k and report.counts["to do"]:
+        return "the study is not finished; nothing has been confirmed"
+    return "nothing has been confirmed, so the best value is optimistic and may be luck"
 
 
 def report_to_json(report: StudyReport) -> dict[str, Any]:
@@ -173,11 +204,13 @@ def report_to_json(report: StudyReport) -> dict[str, Any]:
             for one in report.candidates
         ],
         "importances": report.importances,
+        "not_in_importances": report.not_judged,
         "winner": None if winner is None else {"trial": winner[0], "setting": winner[1]},
         "gain": None if verdict is None else verdict.gain,
         "interval": None if verdict is None or verdict.interval is None else list(verdict.interval),
-        "exceeds_noise": None if verdict is None else verdict.exceeds_noise,
-        "sentence": _verdict_sentence(report),
+        "final": report.progress.is_over,
+        "exceeds_noise": verdict.exceeds_noise if verdict is not None and report.progress.is_over else None,
+        "sentence": verdict_sentence(report),
     }
 
 
@@ -185,7 +218,7 @@ def _write_configs(report: StudyReport) -> list[Path]:
     plan, winner = report.plan, report.winner
     written: list[Path] = []
     if winner is not None:
-        comment = f"Study {plan.name}, trial {winner[0]}.\n{_verdict_sentence(report)}"
+        comment = f"Study {plan.name}, trial {winner[0]}.\n{verdict_sentence(report)}"
         text = tuned_yaml(plan, winner[1], comment=comment)
         for path in (plan.folder / BEST_NAME, *([Path(plan.study.export)] if plan.study.export else [])):
             atomic_write_text(path, text)
@@ -214,16 +247,12 @@ def _is_winner(report: StudyReport, one: Candidate) -> bool:
     return report.verdict is not None and report.verdict.winner.number == one.number
 
 
-def _verdict_sentence(report: StudyReport) -> str:
-    if report.verdict is not None:
-        return report.verdict.sentence
-    if report.front:
-        return f"{len(report.front)} compromises; `facerec tune export` writes one of them with --trial"
-    if report.best is None:
-        return "no trial has completed, so there is nothing to recommend"
-    if report.plan.study.confirm.top_k and report.counts["to do"]:
-        return "the study is not finished; nothing has been confirmed"
-    return "nothing has been confirmed, so the best value is optimistic and may be luck"
+def _what_is_left(progress: Progress) -> str:
+    if progress.is_over:
+        return ""
+    if progress.is_search_over:
+        return f"{progress.confirmed} of {progress.to_confirm} confirmations done, not final: "
+    return "the search goes on, not final: "
 
 
 def _candidate_text(one: Candidate) -> str:
@@ -239,7 +268,7 @@ def _objectives_text(report: StudyReport, trial: FrozenTrial) -> str:
 
 
 def _on_which(plan: StudyPlan) -> str:
-    return " on pairs that the search never saw" if plan.study.report.files else ""
+    return " on pairs that the search never saw" if plan.study.report.files else f" {_TUNING_PAIRS}"
 
 
 def _number(value: Any) -> str:

@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from facerec.config.load import flatten
 from facerec.errors import FacerecError
 from facerec.training.interrupt import Interrupt, TrainingInterrupted
 from facerec.training.tracker import RunStatus
 from facerec.training.warm import WarmData
+from facerec.tuning.bounds import bounds_of, check_baseline, model_facts
 from facerec.tuning.confirm import confirmation_slots
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.pool import run_workers
+from facerec.tuning.progress import progress_of
 from facerec.tuning.report import StudyReport, write_report
-from facerec.tuning.slots import REASON_ATTR
+from facerec.tuning.slots import REASON_ATTR, Slot
 from facerec.tuning.study import RUN_ID_ATTR, Opened, open_study, search_slots
+from facerec.tuning.study_run import close_study_run, open_study_run
 from facerec.tuning.tracker import StudyTracker
-from facerec.tuning.trial import RUN_ATTR, Trainer, drop_checkpoints, report_config
+from facerec.tuning.trial import Trainer, drop_checkpoints, report_config
+from facerec.tuning.trial_run import RUN_ATTR, record_untrained
 from facerec.tuning.worker import Phase, Runner, work
 
 if TYPE_CHECKING:
@@ -46,12 +49,14 @@ def run_study(
 
     Raises:
         TrainingInterrupted: a signal asked to stop; the same call goes on.
-        ConfigError: the data or the study in its storage does not fit.
+        ConfigError: the data or the study in its storage does not fit, or the baseline breaks a bound.
         FacerecError: every worker has ended and work is left.
     """
+    if bounds_of(plan.study.constraints):
+        check_baseline(plan, model_facts(plan.base, with_latency=False), tell=tell)
     data = WarmData()
     opened = open_study(plan, data_digests=_digests(plan, data))
-    _open_run(opened, tracker)
+    open_study_run(opened, tracker)
     status: RunStatus = "FAILED"
     reason = ""
     try:
@@ -72,7 +77,7 @@ def run_study(
         reason = f"{type(error).__name__}: {error}"
         raise
     finally:
-        tracker.finish(status, reason=reason)
+        close_study_run(opened, tracker, status=status, reason=reason)
     return report
 
 
@@ -109,22 +114,7 @@ def _work(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     plan = opened.plan
-
-    def close_run(trial: FrozenTrial) -> None:
-        run_id = trial.user_attrs.get(RUN_ATTR)
-        if run_id is not None:
-            tracker.close_lost(run_id, reason=trial.user_attrs.get(REASON_ATTR, "its worker is gone"))
-
-    search = Phase(
-        name="trial",
-        plan=plan,
-        table=opened.search,
-        slots=search_slots(plan),
-        run=runner,
-        is_search=True,
-        tell=tell,
-        on_lost=close_run,
-    )
+    search = _phase(opened, runner, tracker, slots=search_slots(plan), is_search=True, tell=tell)
     work(search, stop, should_stop=should_stop)
     slots = confirmation_slots(opened.search.trials(), plan) if not plan.study.is_multi_objective else []
     if not slots:
@@ -132,17 +122,36 @@ def _work(
     confirming: Any = runner
     if isinstance(runner, Trainer):
         confirming = Trainer(plan=plan, tracker=tracker, is_confirmation=True, data=runner.data)
-    confirmation = Phase(
-        name="confirmation",
+    work(_phase(opened, confirming, tracker, slots=slots, is_search=False, tell=tell), stop, should_stop=should_stop)
+
+
+def _phase(
+    opened: Opened,
+    runner: Runner,
+    tracker: StudyTracker,
+    *,
+    slots: Sequence[Slot],
+    is_search: bool,
+    tell: Callable[[str], None],
+) -> Phase:
+    plan, kind = opened.plan, "trial" if is_search else "confirmation"
+
+    def close_run(trial: FrozenTrial) -> None:
+        run_id = trial.user_attrs.get(RUN_ATTR)
+        if run_id is not None:
+            tracker.close_lost(run_id, reason=trial.user_attrs.get(REASON_ATTR, "its worker is gone"))
+
+    return Phase(
+        name=kind,
         plan=plan,
-        table=opened.confirmation,
+        table=opened.search if is_search else opened.confirmation,
         slots=slots,
-        run=confirming,
-        is_search=False,
+        run=runner,
+        is_search=is_search,
         tell=tell,
         on_lost=close_run,
+        on_settled=lambda trial: record_untrained(trial, plan, tracker, kind=kind, tell=tell),
     )
-    work(confirmation, stop, should_stop=should_stop)
 
 
 def _digests(plan: StudyPlan, data: WarmData) -> dict[str, str]:
@@ -153,32 +162,11 @@ def _digests(plan: StudyPlan, data: WarmData) -> dict[str, str]:
     return digests
 
 
-def _open_run(opened: Opened, tracker: StudyTracker) -> None:
-    plan, study = opened.plan, opened.search.study
-    settings = flatten({"study": {"budget": vars(plan.study.budget), "sampler": vars(plan.study.sampler)}})
-    settings |= flatten({"study": {"pruner": vars(plan.study.pruner), "confirm": vars(plan.study.confirm)}})
-    space = {f"space.{dimension.name}": dimension.describe() for dimension in plan.space.dimensions}
-    goal = {f"objective.{one.label}": one.direction for one in plan.objectives}
-    tracker.open(
-        name=plan.name,
-        params={**settings, **space, **goal, "study.base": plan.study.base},
-        tags={"facerec.study": plan.name, "facerec.kind": "study"},
-        run_id=study.user_attrs.get(RUN_ID_ATTR),
-    )
-    if tracker.run_id is not None and tracker.run_id != study.user_attrs.get(RUN_ID_ATTR):
-        study.set_user_attr(RUN_ID_ATTR, tracker.run_id)
-
-
 def _check_finished(opened: Opened) -> None:
-    plan = opened.plan
-    standing = opened.search.stand(search_slots(plan))
-    is_bounded = plan.study.budget.hours is not None or plan.study.budget.epochs is not None
-    left = standing.running or (not is_bounded and not standing.is_over)
-    slots = [] if plan.study.is_multi_objective else confirmation_slots(opened.search.trials(), plan)
-    if left or not opened.confirmation.stand(slots).is_over:
+    if not progress_of(opened).is_over:
         raise FacerecError(
-            f"every worker of study {plan.name} has ended and work is left; see {plan.folder / 'workers'} for why, "
-            "then give the same command to go on"
+            f"every worker of study {opened.plan.name} has ended and work is left; see "
+            f"{opened.plan.folder / 'workers'} for why, then give the same command to go on"
         )
 
 

@@ -38,6 +38,12 @@ class StudyTracker(Protocol):
     def close_lost(self, run_id: str, *, reason: str) -> None:
         """Mark the run of a trial whose worker died as failed."""
 
+    def add_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
+        """Record values in the run of a trial that other processes have opened and closed."""
+
+    def leave(self) -> None:
+        """Record no more in the study's run, and leave it open to the other machines that work on the study."""
+
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Record values of the study."""
 

@@ -6,23 +6,18 @@ import dataclasses
 import json
 import math
 import shutil
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from facerec.config.load import config_from_dict
 from facerec.config.schema import Config
 from facerec.errors import CheckpointError, MissingPathError, TrainingError
 from facerec.evaluation.result import metric_values
 from facerec.evaluation.suites import evaluate_configured
-from facerec.models.build import build_backbone
 from facerec.models.device import resolve_device
-from facerec.models.measure import measure
 from facerec.models.weights import load_backbone
 from facerec.training.history import Evaluation
 from facerec.training.launch import SECONDS_TO_SAVE
@@ -30,22 +25,19 @@ from facerec.training.loop import train
 from facerec.training.record import TrainResult
 from facerec.training.run_folder import checkpoint_to_resume, latest_run, lock_run
 from facerec.training.warm import WarmData
+from facerec.tuning.bounds import bounds_of, broken_bounds, model_facts
 from facerec.tuning.budget import EPOCHS_ATTR
 from facerec.tuning.confirm import REPORT_ATTR, SEED_ATTR
-from facerec.tuning.history import history_before, read_history
-from facerec.tuning.metric import MODEL_METRICS, Objective
+from facerec.tuning.history import history_before, read_history, recorded_run
+from facerec.tuning.metric import Objective
 from facerec.tuning.plan import StudyPlan
 from facerec.tuning.processes import train_in_processes
 from facerec.tuning.settings import lay_over
 from facerec.tuning.tracker import StudyTracker
+from facerec.tuning.trial_run import FOLDER_ATTR, RUN_ATTR, run_name, run_tags
 from facerec.tuning.worker import Infeasible, Job, Outcome
 
-__all__ = ["FOLDER_ATTR", "RUN_ATTR", "Trainer", "drop_checkpoints", "model_facts", "report_config"]
-
-FOLDER_ATTR = "facerec.run_folder"
-RUN_ATTR = "facerec.run_id"
-
-_LATENCY_RUNS = 15
+__all__ = ["Trainer", "drop_checkpoints", "report_config"]
 
 
 @dataclass(kw_only=True)
@@ -80,13 +72,12 @@ class Trainer:
         return config_from_dict(lay_over(data, settings), source=f"trial {job.number}")
 
     def _check_constraints(self, config: Config, job: Job) -> dict[str, float]:
-        bounds = {name: bound for name in MODEL_METRICS if (bound := getattr(self.plan.study.constraints, name))}
+        bounds = bounds_of(self.plan.study.constraints)
         wanted = {*bounds, *(one.model_metric for one in self.plan.objectives if one.model_metric)}
         facts = self._model_facts(config, wanted)
         for name, bound in bounds.items():
             job.constrain(name, facts[name] - bound)
-        broken = [f"{name} {facts[name]:g} is above {bound:g}" for name, bound in bounds.items() if facts[name] > bound]
-        if broken:
+        if broken := broken_bounds(facts, self.plan.study.constraints):
             raise Infeasible("not trained: " + "; ".join(broken))
         return facts
 
@@ -112,13 +103,13 @@ class Trainer:
         """Train; the run's folder, and the metrics on the reporting pairs where they count."""
         watch = _watcher(self.plan.objective if self.plan.objective.key else None, job)
         kind = "confirmation" if self.is_confirmation else "trial"
-        name = f"{kind} {job.slot}"
-        tags = {"facerec.study": self.plan.name, "facerec.trial": str(job.number), "facerec.kind": kind}
+        name, tags = run_name(kind, job.slot), run_tags(self.plan, kind=kind, number=job.number)
         if self.plan.study.nproc > 1:
             logging = {"run_name": name, "tags": {**config.logging.tags, **tags, **self.tracker.parent_tags()}}
             spread = dataclasses.replace(config, logging=dataclasses.replace(config.logging, **logging))
-            folder = train_in_processes(spread, processes=self.plan.study.nproc, on_evaluation=watch)
-            return folder, self._report(config, folder)
+            noting = _noting_run(watch, job, save_dir=Path(config.checkpoint.save_dir))
+            folder = train_in_processes(spread, processes=self.plan.study.nproc, on_evaluation=noting)
+            return folder, self._report_into(recorded_run(folder), config, folder)
         tracker = self.tracker.trial(
             name=name,
             tags=tags,
@@ -134,6 +125,14 @@ class Trainer:
 
         result = train(config, tracker=tracker, on_evaluation=watch, data=self.data, before_finish=report)
         return result.run_folder, reported
+
+    def _report_into(self, run_id: str | None, config: Config, run_folder: Path) -> dict[str, float]:
+        """The metrics on the reporting pairs, recorded in a run that other processes have opened and closed."""
+        reported = self._report(config, run_folder)
+        counted = self.plan.objective.choose(read_history(run_folder))
+        if run_id is not None and reported:
+            self.tracker.add_metrics(run_id, reported, step=counted.epoch if counted is not None else 0)
+        return reported
 
     def _report(self, config: Config, run_folder: Path) -> dict[str, float]:
         """The metrics of the checkpoint that counts, on pairs that chose neither its setting nor its epoch."""
@@ -175,16 +174,6 @@ def report_config(plan: StudyPlan) -> Config | None:
     return config_from_dict(lay_over(plan.base_data, pairs), source="report.bin_file")
 
 
-def model_facts(config: Config, *, with_latency: bool) -> dict[str, float]:
-    """Parameters, multiply-accumulates and, where asked for, the latency of a configuration's backbone."""
-    with torch.device("meta"):
-        size = measure(build_backbone(config.model, image_hw=config.image_hw), image_hw=config.image_hw)
-    facts = {"parameters": float(size.params), "macs": float(size.macs)}
-    if with_latency:
-        facts["latency_ms"] = _latency_ms(config)
-    return facts
-
-
 def drop_checkpoints(save_dir: Path) -> None:
     """Remove the weights of a trial's runs; configuration, history and summary stay."""
     for run in save_dir.glob("[0-9]*_[0-9]*"):
@@ -204,6 +193,20 @@ def _watcher(objective: Objective | None, job: Job) -> Callable[[Evaluation], No
         job.report(evaluation.epoch, value)
 
     return watch
+
+
+def _noting_run(watch: Callable[[Evaluation], None], job: Job, *, save_dir: Path) -> Callable[[Evaluation], None]:
+    """``watch``, which first keeps with the trial what run its processes have opened, for whoever finds it lost."""
+    noted: set[str] = set()
+
+    def note_and_watch(evaluation: Evaluation) -> None:
+        run_id = None if noted else recorded_run(latest_run(save_dir))
+        if run_id is not None:
+            noted.add(run_id)
+            job.note(RUN_ATTR, run_id)
+        watch(evaluation)
+
+    return note_and_watch
 
 
 def _resumable(save_dir: Path) -> str | bool:
@@ -231,18 +234,3 @@ def _value(objective: Objective, evaluation: Evaluation, *, report: bool = False
     if value is None or not math.isfinite(value):
         raise TrainingError(f"the evaluation of epoch {evaluation.epoch} gave no finite {objective.label}")
     return value
-
-
-def _latency_ms(config: Config) -> float:
-    device = resolve_device(config.device)
-    backbone = build_backbone(config.model, image_hw=config.image_hw).to(device).eval()
-    image_BCHW = torch.zeros(1, 3, *config.image_hw, device=device)
-    times: list[float] = []
-    with torch.inference_mode():
-        for _ in range(_LATENCY_RUNS + 3):
-            started = time.perf_counter()
-            backbone(image_BCHW)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(1000 * (time.perf_counter() - started))
-    return statistics.median(times[3:])

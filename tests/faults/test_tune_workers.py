@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,14 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from facerec.training.interrupt import Interrupt
 from facerec.tuning.confirm import confirmation_slots
+from facerec.tuning.pool import run_workers
+from facerec.tuning.progress import progress_of
 from facerec.tuning.slots import KILLED, LOST_ATTR, SLOT_ATTR, counted_trials, is_lost, is_void
 from facerec.tuning.study import Opened, search_slots
-from tests.postgres import running_postgres
+from tests.postgres import postgres_server, running_postgres
 from tests.tuning.synthetic import make_study, open_synthetic, start_worker
 
 pytestmark = pytest.mark.slow
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TRIALS = 12
 
 
@@ -148,3 +154,48 @@ def test_postgresql_carries_a_study_through_a_kill(tmp_path: Path) -> None:
         assert_exact(opened)
         assert sum(is_lost(trial) for trial in opened.search.trials()) == 1
         opened.storage._backend.engine.dispose()
+
+
+def test_a_restart_of_postgresql_costs_no_trial(tmp_path: Path) -> None:
+    with postgres_server() as server:
+        storage = server.url.replace("postgresql+psycopg://", "postgresql://")
+        study = make_study(tmp_path)
+        opened = open_synthetic(study, storage=storage)
+        workers = [start_worker(study, seconds=0.6, storage=storage) for _ in range(2)]
+        wait_for(lambda: len(counted_done(opened)) >= 2, what="two settled trials")
+        server.stop()
+        time.sleep(3.0)
+        assert [worker.poll() for worker in workers] == [None, None]
+        server.start()
+        outputs = finish(workers)
+        assert [worker.returncode for worker in workers] == [0, 0], outputs
+        assert_exact(opened)
+        assert {trial.state.name for trial in opened.search.trials() if not is_void(trial)} == {"COMPLETE"}
+        opened.storage._backend.engine.dispose()
+
+
+def test_a_worker_of_a_pool_that_is_killed_is_told_of_and_the_others_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr("facerec.tuning.pool.sys.stderr", sys.__stderr__)
+    study = make_study(tmp_path)
+    opened = open_synthetic(study)
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        wait_for(lambda: len(running(opened)) == 3, what="three running trials")
+        killed.append(running(opened)[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    told: list[str] = []
+    command = [sys.executable, "-m", "tests.tuning.synthetic", str(study), "0.6", "", ""]
+    with Interrupt() as stop:
+        run_workers(command, count=3, plan=opened.plan, stop=stop, tell=told.append)
+    killer.join()
+    assert [line.split(" (process ")[1] for line in told] == [f"{killed[0]}) was killed by SIGKILL; 2 go on"]
+    assert progress_of(opened).is_over
+    assert_exact(opened)
+    assert sum(is_lost(trial) for trial in opened.search.trials()) == 1

@@ -41,7 +41,7 @@ def test_the_interval_is_that_of_scipys_one_sample_t_test() -> None:
 
 
 def test_a_gain_beyond_its_noise_is_said_to_be_one(plan: StudyPlan) -> None:
-    people = [candidate(0, [0.80, 0.82, 0.81, 0.79]), candidate(5, [0.85, 0.87, 0.86, 0.84])]
+    people = [candidate(0, [0.80, 0.82, 0.81, 0.79]), candidate(5, [0.85, 0.88, 0.86, 0.83])]
     verdict = judge_confirmation(people, plan)
     assert verdict is not None
     assert verdict.winner.number == 5
@@ -69,6 +69,19 @@ def test_a_gain_within_the_noise_is_said_not_to_exceed_it(plan: StudyPlan) -> No
     assert "does not exceed its noise" in verdict.sentence
 
 
+def test_a_gain_without_any_spread_is_not_said_to_exceed_its_noise(plan: StudyPlan) -> None:
+    better = candidate(5, [0.85, 0.87, 0.86, 0.84])
+    for baseline in ([0.80, 0.82, 0.81, 0.79], [0.80, 0.82]):
+        verdict = judge_confirmation([candidate(0, baseline), better], plan)
+        assert verdict is not None
+        assert verdict.winner.number == 5
+        assert verdict.gain == pytest.approx(0.05)
+        assert verdict.interval is None
+        assert not verdict.exceeds_noise
+        assert "exceed" not in verdict.sentence
+        assert "noise of the gain is cannot be told" in verdict.sentence
+
+
 def test_where_nothing_is_better_the_baseline_wins(plan: StudyPlan) -> None:
     verdict = judge_confirmation([candidate(0, [0.9] * 4), candidate(2, [0.8, 0.81, 0.8, 0.8])], plan)
     assert verdict is not None
@@ -77,7 +90,7 @@ def test_where_nothing_is_better_the_baseline_wins(plan: StudyPlan) -> None:
 
 
 def test_a_setting_that_most_seeds_broke_does_not_win_by_the_one_that_it_survived(plan: StudyPlan) -> None:
-    people = [candidate(0, [0.80, 0.82, 0.81, 0.79]), candidate(1, [0.95]), candidate(5, [0.85, 0.87, 0.86, 0.84])]
+    people = [candidate(0, [0.80, 0.82, 0.81, 0.79]), candidate(1, [0.95]), candidate(5, [0.85, 0.88, 0.86, 0.83])]
     verdict = judge_confirmation(people, plan)
     assert verdict is not None
     assert verdict.winner.number == 5
