@@ -8,8 +8,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
-from facerec.training.acceleration import allow_tf32
+from facerec.config.schema import TrainingConfig
+from facerec.errors import ConfigError
+from facerec.training import acceleration
+from facerec.training.acceleration import accelerate_backbone, allow_tf32
+from facerec.training.distributed import World
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -22,6 +27,36 @@ def test_tf32_is_set_and_can_be_asked_for_as_torch_export_does(enabled: bool) ->
         assert torch.backends.cudnn.conv.fp32_precision == ("tf32" if enabled else "none")
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"data_parallel": True}, "several processes have taken its place"),
+        ({"compile": "reduce-overhead"}, "replays CUDA graphs, which do not exchange gradients"),
+        ({"compile": "max-autotune"}, "use default or max-autotune-no-cudagraphs"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_one_sentence(
+    settings: dict, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceleration, "DistributedDataParallel", lambda module, **_: module)
+    with pytest.raises(ConfigError, match=problem):
+        accelerate_backbone(
+            nn.Linear(2, 2), TrainingConfig(**settings), device=torch.device("cpu"), world=World(size=2)
+        )
+
+
+@pytest.mark.parametrize(("setting", "mode"), [(True, "default"), ("max-autotune", "max-autotune")])
+def test_the_compiler_gets_the_mode_and_shapes_that_stay(
+    setting: bool | str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr(torch, "compile", lambda module, **settings: asked.append(settings) or module)
+    backbone = nn.Linear(2, 2)
+    config = TrainingConfig(compile=setting)
+    assert accelerate_backbone(backbone, config, device=torch.device("cpu"), world=World()) is backbone
+    assert asked == [{"mode": mode, "dynamic": False}]
 
 
 _COUNT_FAULTS = """

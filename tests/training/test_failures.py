@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from facerec.config.schema import Config
-from facerec.errors import CheckpointError
+from facerec.errors import CheckpointError, TrainingError
 from facerec.training.distributed import World
 from facerec.training.failures import not_finite
 from facerec.training.loop import train
@@ -28,6 +29,35 @@ def session(*, first_broken: int, known: list[tuple[int, list[int]]]) -> Any:
 def test_the_first_broken_step_is_named_with_its_records(known: list[tuple[int, list[int]]], records: str) -> None:
     sentence = str(not_finite(session(first_broken=12, known=known), 0.1))
     assert f"not finite at step 12 (epoch 1, learning rate 0.1, records {records})" in sentence
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.distributed.DistBackendError("NCCL error"),
+        RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"),
+    ],
+)
+def test_a_process_that_is_left_alone_says_that_it_is_not_the_culprit(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("facerec.training.step.TrainStep.__call__", fail)
+    with pytest.raises(TrainingError, match=r"another process of this training is gone.*its own message says why"):
+        train(make_config(), tracker=RecordingTracker())
+
+
+def test_an_error_that_nobody_knows_stays_what_it_is(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("facerec.training.step.TrainStep.__call__", fail)
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        train(make_config(), tracker=RecordingTracker())
 
 
 @pytest.mark.parametrize(
