@@ -1,4 +1,4 @@
-"""Which process something belongs to, whether it still lives, and how many cores this one may use."""
+"""Which process something belongs to, whether it still lives, and which cores this one may use."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["available_cores", "host_name", "is_same_process", "pid_namespace", "process_started"]
+__all__ = [
+    "available_cores",
+    "cpu_flags",
+    "cpu_has_bfloat16",
+    "cpu_model",
+    "host_name",
+    "is_same_process",
+    "pid_namespace",
+    "process_started",
+]
 
 _CLOCK_TOLERANCE_S = 5.0
 _QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+_CPU_FILE = Path("/proc/cpuinfo")
 
 
 def available_cores() -> int:
@@ -21,6 +31,21 @@ def available_cores() -> int:
     except (OSError, ValueError):
         return cores
     return min(cores, max(1, int(quota) // int(period))) if quota.isdecimal() else cores
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor says that it can do, in the kernel's words; empty where that is not told."""
+    return frozenset((_cpu_fact("flags") or _cpu_fact("Features")).split())
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 itself."""
+    return not cpu_flags().isdisjoint(("avx512_bf16", "amx_bf16"))
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    return _cpu_fact("model name") or "CPU"
 
 
 def host_name() -> str:
@@ -67,3 +92,15 @@ def is_same_process(pid: int, started: str) -> bool:
         return False
     except (psutil.AccessDenied, ValueError):
         return True
+
+
+def _cpu_fact(field: str) -> str:
+    try:
+        text = _CPU_FILE.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""

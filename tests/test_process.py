@@ -39,3 +39,24 @@ def test_the_quota_of_a_container_counts_among_the_cores(
     monkeypatch.setattr(process, "_QUOTA_FILE", tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
     assert process.available_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "has_bfloat16"),
+    [
+        ("model name\t: One\nflags\t\t: fpu avx2 avx512_bf16\nflags\t: other\n", {"fpu", "avx2", "avx512_bf16"}, True),
+        ("flags\t: fpu amx_bf16\n", {"fpu", "amx_bf16"}, True),
+        ("flags\t: fpu avx512f\n", {"fpu", "avx512f"}, False),
+        ("Features\t: fp asimd\n", {"fp", "asimd"}, False),
+        (None, set(), False),
+    ],
+)
+def test_a_processor_says_what_it_can(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, flags: set[str], has_bfloat16: bool
+) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(process, "_CPU_FILE", tmp_path / "cpuinfo")
+    assert process.cpu_flags() == flags
+    assert process.cpu_has_bfloat16() is has_bfloat16
+    assert process.cpu_model() == ("One" if text and "One" in text else "CPU")

@@ -15,6 +15,7 @@ from facerec.errors import UsageError
 
 if TYPE_CHECKING:
     from facerec.evaluation.run import EvaluationRun, ReportOptions
+    from facerec.evaluation.template_run import TemplateRun
 
 
 @click.command()
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     "--embeddings",
     metavar="FILE.npz",
     default="",
-    help="Verify stored embeddings: arrays original, pair_index, issame and, optionally, flipped, identity, group.",
+    help="Verify stored embeddings: arrays original, pair_index, issame and, optionally, flipped, identity, group, "
+    "pair_set.",
 )
 @click.option(
     "--bin",
@@ -133,10 +135,15 @@ def evaluate(
     _record(run, subject=checkpoint or embeddings, with_faces=upload_faces)
 
 
-def _record(run: EvaluationRun, *, subject: str, with_faces: bool) -> None:
-    if os.environ.get("MLFLOW_RUN_ID"):
-        from facerec.tracking.evaluation import record_evaluation
+def _record(run: EvaluationRun | TemplateRun, *, subject: str, with_faces: bool = False) -> None:
+    if not os.environ.get("MLFLOW_RUN_ID"):
+        return  # MLflow takes a second to import.
+    from facerec.evaluation.template_run import TemplateRun
+    from facerec.tracking.evaluation import record_evaluation, record_templates
 
+    if isinstance(run, TemplateRun):
+        record_templates(run, subject=subject)
+    else:
         record_evaluation(run, subject=subject, with_faces=with_faces)
 
 
@@ -195,10 +202,7 @@ def _evaluate_templates(
         progress=progress_on_stderr(),
     )
     echo_reports(run.results, run.text, run.files, as_json=as_json)
-    if os.environ.get("MLFLOW_RUN_ID"):
-        from facerec.tracking.evaluation import record_templates
-
-        record_templates(run, subject=checkpoint)
+    _record(run, subject=checkpoint)
 
 
 def _refuse(option: str, others: Mapping[str, object]) -> None:

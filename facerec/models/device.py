@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from facerec.errors import DeviceError
+from facerec.process import cpu_has_bfloat16, cpu_model
 
 __all__ = ["Precision", "choose_precision", "describe_device", "resolve_device"]
 
@@ -55,31 +55,11 @@ def choose_precision(device: torch.device, *, amp: bool) -> Precision:
             if torch.cuda.is_bf16_supported(including_emulation=False):
                 return Precision(dtype=torch.bfloat16)
         return Precision(dtype=torch.float16, needs_scaler=True)
-    return Precision(dtype=torch.bfloat16 if _cpu_has_bfloat16() else None)
+    return Precision(dtype=torch.bfloat16 if cpu_has_bfloat16() else None)
 
 
 def describe_device(device: torch.device) -> str:
     """The device's name for people, such as ``NVIDIA H100 80GB HBM3``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()}, {torch.get_num_threads()} thread(s)"
-
-
-def _cpu_has_bfloat16() -> bool:
-    flags = _cpuinfo("flags").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _cpu_model() -> str:
-    return _cpuinfo("model name") or "CPU"
-
-
-def _cpuinfo(field: str) -> str:
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return ""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == field:
-            return value.strip()
-    return ""
+    return f"{cpu_model()}, {torch.get_num_threads()} thread(s)"

@@ -259,7 +259,7 @@ def test_a_dry_run_names_what_spares_the_memory_of_the_logits(
 
 
 def test_mixed_precision_trains_too(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facerec.models.device._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("facerec.models.device.cpu_has_bfloat16", lambda: True)
     tracker = RecordingTracker()
     train(make_config(training__amp=True), tracker=tracker)
     assert tracker.run is not None

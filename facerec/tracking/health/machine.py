@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from facerec.process import available_cores
+from facerec.process import available_cores, cpu_flags, cpu_has_bfloat16
 from facerec.tracking.health.check import Check
 
 __all__ = ["TorchProbe", "check_cpu", "check_disk"]
@@ -55,9 +55,9 @@ class TorchProbe:
 def check_cpu() -> Check:
     """How many processors there are and which of their features matter."""
     count = available_cores()
-    flags = _cpu_flags()
+    flags = cpu_flags()
     features = [feature for feature in _CPU_FEATURES if feature in flags]
-    bfloat16 = "fast" if {"avx512_bf16", "amx_bf16"} & flags else "emulated"
+    bfloat16 = "fast" if cpu_has_bfloat16() else "emulated"
     detail = f"{count} of {platform.machine()}; {', '.join(features) or 'no known vector units'}; bfloat16 {bfloat16}"
     return Check(name="cpu", level="ok", detail=detail, facts={"count": count, "features": features})
 
@@ -108,12 +108,3 @@ def _check_cuda(facts: dict[str, Any]) -> Check:
 def _torch_fails(detail: str) -> Check:
     advice = "install torch and torchvision again: pip install --force-reinstall torch torchvision"
     return Check(name="torch", level="fail", detail=detail, advice=advice)
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return set()
-    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
-    return set(next(lines, "").partition(":")[2].split())
