@@ -67,6 +67,8 @@ class SavedState:
     """Processes of the training."""
     ranks: list[dict[str, Any]] = field(default_factory=list)
     """``rng`` and ``epoch_sums`` of the processes after the first."""
+    pair_sets: dict[str, str] = field(default_factory=dict)
+    """Digest of each verification set, by its name."""
     skipped_keys: list[int] = field(default_factory=list)
     """Keys of the damaged records that any process has left out so far."""
 

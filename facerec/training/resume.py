@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from facerec.config.load import config_to_dict, flatten
@@ -50,11 +51,18 @@ def config_changes(saved: dict[str, Any], present: dict[str, Any]) -> dict[str, 
 
 
 def check_resumable(
-    state: SavedState, config: Config, *, num_classes: int, fingerprint: str, world_size: int = 1
+    state: SavedState,
+    config: Config,
+    *,
+    num_classes: int,
+    fingerprint: str,
+    pair_sets: Mapping[str, str] | None = None,
+    world_size: int = 1,
 ) -> list[str]:
     """Refuse a resume that would be another training; return a line for each change that is let through.
 
     Another number of processes is let through, and with it another batch of each where the joint batch stays.
+    ``pair_sets`` has the digests of the verification sets, by their names.
 
     Raises:
         CheckpointError: the data or a setting that the saved state depends on has changed; names each.
@@ -78,6 +86,12 @@ def check_resumable(
         )
     told = [key for key in sorted(changes) if key.startswith((*_COURSE, *_MEANS)) and key not in _FREE]
     lines = [f"resuming with another {key}: {changes[key][0]!r} -> {changes[key][1]!r}" for key in told]
+    lines += [
+        f"resuming with other pairs in '{name}' (digest {state.pair_sets[name][:12]} -> {digest[:12]}); results on it "
+        "from before do not compare"
+        for name, digest in sorted((pair_sets or {}).items())
+        if state.pair_sets.get(name, digest) != digest
+    ]
     if state.world_size != world_size:
         lines.append(
             f"resuming with another number of processes: {state.world_size} -> {world_size}, "

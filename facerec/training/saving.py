@@ -56,6 +56,7 @@ def restore(session: Session, checkpoint: Path, state: SavedState) -> None:
         session.config,
         num_classes=loader.num_classes,
         fingerprint=loader.pack.fingerprint,
+        pair_sets=_digests(session),
         world_size=session.world.size,
     ):
         session.notes.append(line)
@@ -119,8 +120,13 @@ def _state(
         tracker_run_id=session.tracker.run_id,
         world_size=session.world.size,
         ranks=ranks[1:],
+        pair_sets=_digests(session),
         skipped_keys=skipped_keys,
     )
+
+
+def _digests(session: Session) -> dict[str, str]:
+    return {pairs.name: pairs.sha256 for pairs in session.pair_sets}
 
 
 def _tensors(session: Session) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

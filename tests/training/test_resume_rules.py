@@ -99,6 +99,14 @@ def test_parts_that_follow_the_number_of_processes_are_told_and_not_refused() ->
     assert "the joint batch 128 -> 128" in processes
 
 
+def test_other_pairs_under_the_same_name_are_told() -> None:
+    saved = dataclasses.replace(state(batch_size=32, world_size=1), pair_sets={"lfw": "a" * 64, "gone": "b" * 64})
+    present = {"lfw": "c" * 64, "new": "d" * 64}
+    (line,) = check_resumable(saved, config(32), num_classes=8, fingerprint="f", pair_sets=present)
+    assert line.startswith("resuming with other pairs in 'lfw' (digest aaaaaaaaaaaa -> cccccccccccc)")
+    assert check_resumable(saved, config(32), num_classes=8, fingerprint="f", pair_sets={"lfw": "a" * 64}) == []
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
