@@ -46,8 +46,8 @@ MAX_DIGEST_CHARS = 36
 
 _STEP_CURVES = "train/"
 
-Known = tuple[int, float | None]
-"""By what a point is recognised: its step and, where that is no step of the training, its value."""
+Known = int | tuple[int, float]
+"""By what a point is recognised: its step; where that is no step of the training, together with its value."""
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ def send_finish(client: MlflowClient, run_id: str, *, status: str, reason: str, 
 
 def _known(key: str, value: float, *, step: int) -> Known:
     is_of_step = key.startswith(_STEP_CURVES) and key not in (EPOCH_LOSS, EPOCH_ACCURACY)
-    return (step, None if is_of_step else value)
+    return step if is_of_step else (step, value)
 
 
 def _existing_run(client: MlflowClient, body: Mapping[str, Any], *, maybe_created: bool) -> Run | None:
