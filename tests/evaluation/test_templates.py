@@ -1,6 +1,7 @@
 """Templates in the layout of IJB-C and in a simple one, from files to figures, against brute force."""
 
 import io
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from facerec.config.load import config_from_dict
 from facerec.errors import DataError, MissingPathError
@@ -22,6 +24,7 @@ from facerec.evaluation.template_scores import (
     identify_templates,
     verify_templates,
 )
+from facerec.metrics.roc import far_label
 from facerec.models.build import build_backbone
 
 CPU = torch.device("cpu")
@@ -113,6 +116,41 @@ def brute_force_templates(folder, images):
     }
 
 
+def brute_force_eer(scores, genuine):
+    """Where the misses cross the false accepts, on straight lines between the thresholds."""
+    thresholds = [np.inf, *sorted(scores.tolist(), reverse=True)]
+    points = [(np.mean(scores[~genuine] >= one), np.mean(scores[genuine] < one)) for one in thresholds]
+    for (far, miss), (next_far, next_miss) in itertools.pairwise(points):
+        if next_far >= next_miss:
+            share = (miss - far) / (miss - far + next_far - next_miss)
+            return far + share * (next_far - far)
+    raise AssertionError
+
+
+def brute_force_nearest(scores, genuine, far):
+    """As published tables are read: the last of the nearest points of scikit-learn's curve."""
+    fars, tars, _ = sklearn_roc_curve(genuine, scores)
+    nearest = min(abs(fars - far))
+    return tars[np.flatnonzero(abs(fars - far) == nearest)[-1]]
+
+
+def brute_force_open_set(vectors, galleries, probes, fpir):
+    """FNIR, FPIR and threshold, every probe searched in every gallery for itself."""
+    mates, strangers = [], []
+    for entries in galleries.values():
+        for template, person in probes:
+            row = {who: float(vectors[template] @ vectors[entry]) for entry, who in entries}
+            nearest = max(row, key=row.__getitem__)
+            if person in row:
+                mates.append((row[person], nearest == person))
+            else:
+                strangers.append(row[nearest])
+    thresholds = [*strangers, *(score for score, _ in mates)]
+    threshold = min(t for t in thresholds if np.mean([score >= t for score in strangers]) <= fpir)
+    missed = [not (is_first and score >= threshold) for score, is_first in mates]
+    return np.mean(missed), np.mean([score >= threshold for score in strangers]), threshold
+
+
 def test_ijb_figures_equal_brute_force(ijb, pooled):
     folder, (images, pairs, gallery, probes) = ijb
     templates, vectors = pooled
@@ -133,6 +171,10 @@ def test_ijb_figures_equal_brute_force(ijb, pooled):
     wins = [(a > b) + 0.5 * (a == b) for a in scores[genuine] for b in scores[~genuine]]
     assert found.auc == pytest.approx(np.mean(wins), abs=1e-4)
     assert found.auc > 0.95
+    assert found.eer == pytest.approx(brute_force_eer(scores, genuine), abs=1e-3)
+    for point in found.points:
+        label = far_label(point.far_target)
+        assert found.nearest[label] == pytest.approx(brute_force_nearest(scores, genuine, point.far_target), abs=0.02)
     searched = identify_templates(vectors, templates.galleries, templates.probes)
     for name, entries in (*gallery.items(), ("all", gallery["G1"] + gallery["G2"])):
         ranks = []
@@ -143,9 +185,14 @@ def test_ijb_figures_equal_brute_force(ijb, pooled):
         for rate in searched.ranks[name]:
             assert rate.num_mated == len(ranks)
             assert rate.rate == pytest.approx(np.mean([rank <= rate.rank for rank in ranks]))
-    (strict, _) = searched.open_set
-    assert strict.num_strangers == strict.num_mated == len(probes)
-    assert strict.fpir <= 0.01
+    for point in searched.open_set:
+        assert point.num_strangers == point.num_mated == len(probes)
+        fnir, fpir, threshold = brute_force_open_set(by_number, gallery, probes, point.fpir_target)
+        assert (point.fnir, point.tpir) == pytest.approx((fnir, 1 - fnir))
+        assert point.fpir == pytest.approx(fpir)
+        assert point.fpir <= point.fpir_target
+        assert point.threshold == pytest.approx(threshold, abs=1e-5)
+    assert [point.fpir_target for point in searched.open_set] == [0.01, 0.1]
 
 
 def test_metrics_name_the_galleries_apart_and_the_whole_set_plainly(ijb, pooled):
