@@ -12,6 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from facerec.data.decode import read_image_file
+from facerec.data.packing.work_folder import full_disk_explained
 from facerec.data.pairs import write_pairs
 from facerec.data.recordio import RecordWriter, build_image_record
 from facerec.errors import ConfigError, UsageError
@@ -63,6 +64,7 @@ def make_demo_data(out: Path) -> DemoData:
         UsageError: ``out`` is there, but is no complete demo folder.
         ConfigError: the package that ships the pictures is not installed.
         ImageError: a picture is missing or damaged.
+        DataError: the disk is full.
     """
     present = [name for name in _FILES if (out / name).is_file()]
     if len(present) < len(_FILES):
@@ -70,7 +72,7 @@ def make_demo_data(out: Path) -> DemoData:
             missing = next(name for name in _FILES if name not in present)
             raise UsageError(f"{out} exists, but is no demo folder: it has no {missing}; name another folder")
         faces = find_orl_faces()
-        with atomic_folder(out) as folder:
+        with full_disk_explained(out), atomic_folder(out) as folder:
             _write_pack(folder, faces)
             _write_pair_set(folder / _BIN_NAME, faces)
     return DemoData(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -220,7 +222,7 @@ def _make_torch_loader(
             pin_memory=pin_memory and torch.cuda.is_available(),
             # torch draws a number per epoch; from the global generator that would change what a resumed run draws.
             generator=torch.Generator(),
-            worker_init_fn=stay_until_trainer_ends if num_workers else None,
+            worker_init_fn=partial(stay_until_trainer_ends, trainer=os.getpid()) if num_workers else None,
             multiprocessing_context=worker_context(context) if num_workers else None,
             persistent_workers=num_workers > 0,
             prefetch_factor=_PREFETCH_PER_WORKER if num_workers else None,

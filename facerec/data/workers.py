@@ -37,6 +37,7 @@ StartMethod = Literal["fork", "spawn"]
 """The ways in which the trainer is the parent of its workers, by which they know its SIGTERM from others'."""
 
 _HELD = frozenset({signal.SIGINT, signal.SIGTERM})
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 def start_method() -> StartMethod:
@@ -141,18 +142,23 @@ def starting_workers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def stay_until_trainer_ends(worker_id: int) -> None:
+def stay_until_trainer_ends(worker_id: int, *, trainer: int) -> None:
     """Initialise a worker: SIGTERM ends it only when it comes from the trainer, which stops its workers in this way.
 
-    A trainer that was killed needs no signal: torch's workers look every few seconds whether it is alive.
+    A trainer that was killed needs no signal: its workers look every few seconds whether ``trainer``, its process
+    number, is their parent still. So does torch, but a worker that starts after that death takes for the trainer
+    whoever has inherited it.
     """
-    if hasattr(signal, "sigwaitinfo"):
-        threading.Thread(target=_heed_trainer, name=f"signals-of-worker-{worker_id}", daemon=True).start()
+    if hasattr(signal, "sigtimedwait"):
+        name = f"signals-of-worker-{worker_id}"
+        threading.Thread(target=_heed_trainer, args=(trainer,), name=name, daemon=True).start()
     else:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _heed_trainer() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
+def _heed_trainer(trainer: int) -> None:
+    while os.getppid() == trainer:
+        told = signal.sigtimedwait({signal.SIGTERM}, _SECONDS_BETWEEN_LOOKS)
+        if told is not None and told.si_pid == trainer:
+            break
     os._exit(0)

@@ -161,3 +161,16 @@ def test_the_command_says_what_it_made_and_credits_the_faces(tmp_path):
     facts = json.loads(runner.invoke(demo, [str(tmp_path / "orl"), "--json"], catch_exceptions=False).output)
     assert (facts["num_images"], facts["num_pairs"], facts["created"]) == (300, 900, False)
     assert "AT&T Laboratories Cambridge" in facts["credit"]
+
+
+def test_of_two_commands_that_make_one_folder_the_second_to_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facerec.data.demo.find_orl_faces", lambda: tmp_path)
+    monkeypatch.setattr(
+        "facerec.data.demo._write_pack", lambda *_: (tmp_path / "out" / "train.rec").mkdir(parents=True)
+    )
+    monkeypatch.setattr("facerec.data.demo._write_pair_set", lambda path, faces: path.touch())
+    with pytest.raises(UsageError, match=r"out has appeared in the meantime"):
+        make_demo_data(tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "train.rec"]
