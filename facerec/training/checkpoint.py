@@ -154,7 +154,7 @@ def read_state(folder: Path) -> SavedState:
         if version not in _READABLE:
             raise CheckpointError(f"{folder} has checkpoint format {version}; this version reads up to {FORMAT}")
         return SavedState(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / 'state.json'} cannot be used ({error}); use another checkpoint") from error
 
 

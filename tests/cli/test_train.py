@@ -110,13 +110,33 @@ def test_learning_by_heart_tells_the_verdict_and_fails_where_it_cannot(
 
 
 @pytest.mark.parametrize(
-    "options", [["--dry-run", "--overfit", "2"], ["--nproc", "2", "--dry-run"], ["--nproc", "0"], ["--overfit", "x"]]
+    ("options", "sentence"),
+    [
+        (["--dry-run", "--overfit", "2"], "--dry-run and --overfit exclude each other"),
+        (["--nproc", "2", "--dry-run"], "--dry-run and --overfit run in one process; leave --nproc out"),
+        (["--nproc", "2", "--overfit", "1"], "--dry-run and --overfit run in one process; leave --nproc out"),
+        (["--nproc", "0"], "Invalid value for '--nproc'"),
+        (["--overfit", "x"], "Invalid value for '--overfit'"),
+        (["--dry-run", "--register-as", "faces"], "leave nothing to register; leave --register-as out"),
+        (["--overfit", "1", "--register-as", "faces"], "leave nothing to register; leave --register-as out"),
+        (["--from-trial", "study:1"], "give either --config FILE or --from-trial STUDY:N"),
+    ],
 )
 def test_options_that_exclude_each_other_are_refused(
-    config: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+    config: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
 ) -> None:
     assert run("train", "--config", config, *options) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert sentence in " ".join(captured.err.split())
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_training_needs_a_configuration_or_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train") == 2
+    assert "give either --config FILE or --from-trial STUDY:N" in capsys.readouterr().err
+    assert run("train", "--from-trial", "study:1", "--nproc", "2") == 2
+    assert "write the trial's configuration with `facerec tune export`" in capsys.readouterr().err
 
 
 def test_more_processes_than_gpus_are_one_sentence_before_any_starts(

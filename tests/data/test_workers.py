@@ -110,11 +110,13 @@ def test_only_the_expected_warnings_are_silenced():
 
 
 SCRIPT = """
-    import sys, time
+    import signal, sys, time
     from facerec.config import config_from_dict
     from facerec.data.loader import build_train_loader
 
     if __name__ == "__main__":
+        # A shell lets what it starts in the background ignore Ctrl-C, and tests may run there.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         BEFORE
         data = {"root": sys.argv[1], "batch_size": 4, "num_workers": 2, "img_size": 16}
         loader = build_train_loader(config_from_dict({"data": data}))
