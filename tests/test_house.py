@@ -59,7 +59,7 @@ def defined(tree: ast.Module) -> set[str]:
             names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.FunctionDef):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
     return names | {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
 

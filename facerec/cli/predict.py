@@ -36,15 +36,18 @@ def predict(
     from facerec.serving.predictor import Predictor
 
     predictor = Predictor(checkpoint_path=model, config_path=config_path, device=device or "auto")
-    threshold = None if far is None else predictor.threshold(far)
-    if far is not None and threshold is None:
+    known = None if far is None or predictor.spec is None else predictor.spec.threshold_at(far)
+    if far is not None and known is None:
         raise UsageError(f"{model} knows no threshold at FAR {far:g}; `facerec register` finds them, at 1e-2 to 1e-4")
     similarity = predictor.predict(image_a, image_b)
-    result = {"image_a": image_a, "image_b": image_b, "similarity": similarity}
-    if threshold is not None:
-        result |= {"threshold": threshold, "far": far, "same_person": similarity >= threshold}
+    result: dict[str, object] = {"image_a": image_a, "image_b": image_b, "similarity": similarity}
+    decision = ""
+    if known is not None:
+        is_same = similarity >= known.threshold
+        decision = f"  {'same person' if is_same else 'different people'}"
+        result |= {"threshold": known.threshold, "far": known.far, "far_at_most": known.far_interval[1]}
+        result["same_person"] = is_same
     if as_json:
         echo_json(result)
         return
-    decision = "" if threshold is None else f"  {'same person' if similarity >= threshold else 'different people'}"
     click.echo(f"{similarity:.6f}{decision}")

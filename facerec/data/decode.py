@@ -1,7 +1,8 @@
 """Encoded images to 8-bit RGB.
 
 JPEGs go through simplejpeg in its strict mode, so that a cut-off or corrupt picture is an error and not grey pixels;
-everything else goes through Pillow. The size is read from the header and checked before memory is taken.
+everything else goes through Pillow. The size is read from the header and checked before memory is taken, and so is what
+would take time out of proportion: the scans of a JPEG and the chunks of a PNG.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, WebPImagePlugin
 
+from facerec.data.image_headers import (
+    MAX_PARTS,
+    MAX_SCANS,
+    exif_of_jpeg,
+    has_many_chunks,
+    has_many_scans,
+    orientation_of,
+    webp_size,
+)
 from facerec.errors import ImageError
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "decode_image", "read_image_file", "resize_image"]
@@ -31,6 +41,10 @@ MAX_FILE_BYTES = 1 << 28
 """Largest image file that is read."""
 
 ImageBytes = bytes | bytearray | memoryview
+Charge = Callable[[int], None]
+
+_SCANS_ARE_COUNTED_FROM = 1 << 32
+"""Bytes times pixels of a JPEG: below, all the scans that fit in take some milliseconds, as in records of any pack."""
 
 # What Pillow's parsers let through on damaged input; the list comes from mutating files of every format.
 _PILLOW_FAULTS = (
@@ -45,7 +59,6 @@ _PILLOW_FAULTS = (
     struct.error,
     zlib.error,
 )
-_EXIF_ORIENTATION = 0x0112
 _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -64,6 +77,7 @@ def decode_image(
     what: str = "image",
     upright: bool = False,
     max_pixels: int = MAX_PIXELS,
+    charge: Charge | None = None,
 ) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG, WebP, BMP or PNM image.
 
@@ -71,22 +85,23 @@ def decode_image(
     and mxnet do; of an animation the first frame counts. Where ``image_hw`` differs from the picture's size, it is
     scaled, without keeping its aspect, by Pillow's bilinear filter, whose support grows with the reduction (antialias).
     ``upright`` turns the picture as its EXIF orientation says; records of training packs are taken as they are.
+    ``charge`` is told the number of pixels before they are decoded, and may refuse them by an error of its own.
 
     Shape: result (H, W, 3), uint8, RGB, contiguous and writable.
 
     Raises:
-        ImageError: the data is no such image, is damaged, or claims more than ``max_pixels``; ``what`` opens the
-            message.
+        ImageError: the data is no such image, is damaged, claims more than ``max_pixels``, or has more parts than any
+            encoder makes; ``what`` opens the message.
     """
     view = memoryview(data)
     name, plugin = _recognise(view, what)
     if plugin is JpegImagePlugin.JpegImageFile:
-        image = _decode_jpeg(data, what, max_pixels)
+        image = _decode_jpeg(view, what=what, max_pixels=max_pixels, charge=charge)
+        exif = exif_of_jpeg(view) if upright else b""
     else:
-        image = _decode_by_pillow(view, name, plugin, what, max_pixels)
-    if upright:
-        turn = _UPRIGHT.get(_orientation(view, plugin))
-        image = image if turn is None else np.ascontiguousarray(turn(image))
+        image, exif = _decode_by_pillow(view, name, plugin, what=what, max_pixels=max_pixels, charge=charge)
+    turn = _UPRIGHT.get(orientation_of(exif)) if upright else None
+    image = image if turn is None else np.ascontiguousarray(turn(image))
     return image if image_hw is None else resize_image(image, image_hw)
 
 
@@ -154,32 +169,54 @@ def _check_size(height: int, width: int, *, what: str, max_pixels: int) -> None:
         raise ImageError(f"{what} is too large: {width} x {height} pixels, at most {max_pixels} pixels are decoded")
 
 
-def _decode_jpeg(data: ImageBytes, what: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode_jpeg(view: memoryview, *, what: str, max_pixels: int, charge: Charge | None) -> NDArray[np.uint8]:
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=True)
+        height, width, _, _ = simplejpeg.decode_jpeg_header(view, strict=True)
         _check_size(int(height), int(width), what=what, max_pixels=max_pixels)
-        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, strict=True)
+        if view.nbytes * height * width > _SCANS_ARE_COUNTED_FROM and has_many_scans(view):
+            raise ImageError(f"{what} cannot be decoded: it has more than {MAX_SCANS} scans")
+        if charge is not None:
+            charge(int(height) * int(width))
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(view, colorspace="RGB", fastdct=False, strict=True)
     except ValueError as error:
         reason = str(error).rpartition("(): ")[2]
         raise ImageError(f"{what} cannot be decoded: the JPEG is damaged ({reason})") from error
     return image
 
 
-def _decode_by_pillow(view: memoryview, name: str, plugin: Any, what: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode_by_pillow(
+    view: memoryview, name: str, plugin: Any, *, what: str, max_pixels: int, charge: Charge | None
+) -> tuple[NDArray[np.uint8], bytes]:
+    """The picture and its EXIF data."""
     # The format's class is called directly: Image.open would warn of large sizes before ours is checked, and would
     # try formats that nobody asked for.
     try:
         if name == "WebP":
             # Pillow's WebP class allocates two canvases when it opens a file.
-            _check_size(*_webp_size(view), what=what, max_pixels=max_pixels)
+            _check_size(*webp_size(view), what=what, max_pixels=max_pixels)
+        if name == "PNG" and has_many_chunks(view):
+            raise ImageError(f"{what} cannot be decoded: it has more than {MAX_PARTS} chunks")
         with _silence.kept(), plugin(BytesIO(view)) as image:
             width, height = image.size
             _check_size(height, width, what=what, max_pixels=max_pixels)
+            if charge is not None:
+                charge(height * width)
             image.load()
-            return _to_rgb(image)
+            return _to_rgb(image), _exif_of(image)
     except _PILLOW_FAULTS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{what} cannot be decoded: the {name} is damaged ({reason})") from error
+
+
+def _exif_of(image: Image.Image) -> bytes:
+    """The EXIF data of an image that is loaded, which a PNG can also hold as hexadecimal text; empty without."""
+    exif = image.info.get("exif", b"")
+    if not exif and "Raw profile type exif" in image.info:
+        try:
+            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+        except ValueError:
+            return b""
+    return exif
 
 
 class _Silence:
@@ -222,31 +259,3 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     # A palette with transparency would make Pillow warn that its transparency gets lost, which is intended.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"), dtype=np.uint8)
-
-
-def _webp_size(view: memoryview) -> tuple[int, int]:
-    """Height and width as the first chunk says (RFC 9649, sections 2.5 to 2.7)."""
-    head = bytes(view[:30])
-    if len(head) < 30:
-        raise ValueError("cut off in its header")
-    kind = head[12:16]
-    if kind == b"VP8X":
-        width, height = int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    elif kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack("<HH", head[26:30]))
-    else:
-        raise ValueError(f"unknown first chunk {kind!r}")
-    return height, width
-
-
-def _orientation(view: memoryview, plugin: Any) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where there is none or the tag is damaged."""
-    try:
-        with _silence.kept(), plugin(BytesIO(view)) as image:
-            value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except _PILLOW_FAULTS:
-        return 1
-    return value if isinstance(value, int) else 1

@@ -23,7 +23,8 @@ _CONFIDENCE = 0.95
 def calibrate(result: PairResult) -> Calibration:
     """The thresholds at `FARS`, with their intervals, and the histograms of the scores.
 
-    The rate that counts where a request names none is 1e-3; where the impostor pairs cannot show that, 1e-2.
+    The rate that counts where a request names none is 1e-3; where the impostor pairs cannot show that, 1e-2. Pairs that
+    are too few even for that give a bound alone, which every answer states beside the rate.
     """
     impostor = np.sort(result.scores[~result.issame])[::-1]
     thresholds = tuple(_threshold(result.at_far(far), impostor) for far in FARS)

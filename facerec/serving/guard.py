@@ -3,22 +3,25 @@
 The server has no limit on the size of a request, answers some mistakes with status 500, others with a stack trace or
 with the request itself, and passes over parameters that it does not know. It has no hook for any of this either. So a
 predictor that is loaded by that server puts two of its functions in a wrapper: the one that catches the errors of its
-endpoint, which sees a request before its body is read, and the one that answers. Where a later MLflow has no such
-functions, the server works as MLflow made it, and says so in its log.
+endpoint, which sees a request before its body is read, and the one that answers. A server in which they cannot be
+wrapped, as in a later MLflow or in MLServer, does not get the model, unless `UNGUARDED` allows it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import json
+import inspect
 import logging
+import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from facerec.errors import UsageError
+from facerec.serving.bodies import read_json, refuse_many_values
 from facerec.serving.images import LIMITS, Limits
+from facerec.serving.intake import Room, read_body, replay
 from facerec.serving.refusal import Refusal, refuse
 from facerec.serving.request import PARAMETERS
 
@@ -26,56 +29,86 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["guard_server", "read_json"]
+__all__ = ["UNGUARDED", "guard_server"]
 
 _log = logging.getLogger(__name__)
 
+UNGUARDED = "FACEREC_ALLOW_UNGUARDED"
+"""Environment variable; 1 lets a server have the model whose requests cannot be limited."""
 _APPLICATION = "mlflow.pyfunc.scoring_server.app"
+_OTHER_SERVERS = ("mlserver",)
+_MODEL_PATH = "__pyfunc_model_path__"
+"""Environment variable by which MLflow tells its server the model, whatever its application is called."""
 _ENDPOINT = "_async_catch_mlflow_exception"
 _ANSWER = "invocations"
+_MAKER = "init"
 _JSON = "application/json"
-_DRAIN_S = 10.0
-_FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-_KEYS = {*_FORMATS, "params"}
 
 Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
 def guard_server(*, limits: Limits = LIMITS) -> bool:
-    """Wrap the scoring server that is loading this model; returns whether there is one and it could be wrapped."""
-    if _APPLICATION not in sys.modules:
+    """Wrap the scoring server that is loading this model; returns whether a server is.
+
+    Raises:
+        UsageError: the server cannot be wrapped, and nothing in the environment allows that.
+    """
+    if not (
+        _APPLICATION in sys.modules or _MODEL_PATH in os.environ or any(name in sys.modules for name in _OTHER_SERVERS)
+    ):
         return False
     from mlflow.pyfunc import scoring_server
 
     server: Any = scoring_server
-    if not callable(getattr(server, _ENDPOINT, None)) or not callable(getattr(server, _ANSWER, None)):
-        _log.warning("this version of MLflow cannot be guarded; put a proxy with a body limit before the server")
-        return False
-    setattr(server, _ANSWER, _careful(getattr(server, _ANSWER), limits))
-    setattr(server, _ENDPOINT, functools.partial(_bounded, limits=limits))
+    if _APPLICATION in sys.modules and _can_be_guarded(server):
+        setattr(server, _ANSWER, _careful(getattr(server, _ANSWER), limits))
+        setattr(server, _ENDPOINT, functools.partial(_bounded, limits=limits, room=Room(limits.bodies_bytes)))
+        return True
+    if os.environ.get(UNGUARDED) != "1":
+        raise UsageError(
+            "this server's requests cannot be limited, so it does not get the model: serve it with the versions in its "
+            f"requirements.txt, or put a proxy with a body limit before the server and set {UNGUARDED}=1"
+        )
+    _log.warning("this server's requests cannot be limited; %s allows it", UNGUARDED)
     return True
 
 
-def _bounded(endpoint: Endpoint, *, limits: Limits) -> Endpoint:
+def _can_be_guarded(server: Any) -> bool:
+    """Whether both functions are there, and are what the application is made of."""
+    maker = getattr(server, _MAKER, None)
+    code = getattr(inspect.unwrap(maker), "__code__", None) if callable(maker) else None
+    used = set(_names(code)) if code is not None else set()
+    return all(name in used and callable(getattr(server, name, None)) for name in (_ENDPOINT, _ANSWER))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Names that a function and those within it use."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _bounded(endpoint: Endpoint, *, limits: Limits, room: Room) -> Endpoint:
     """Read at most ``limits.body_bytes``; every failure becomes one sentence."""
     from mlflow.exceptions import MlflowException
     from starlette.requests import Request
     from starlette.responses import Response
 
-    def response(error: MlflowException, status: int | None = None) -> Response:
-        code = error.get_http_status_code() if status is None else status
-        return Response(error.serialize_as_json(), status_code=code, media_type="application/json")
+    def response(error: MlflowException) -> Response:
+        status = error.get_http_status_code()
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return Response(error.serialize_as_json(), status_code=status, headers=headers, media_type=_JSON)
 
     @functools.wraps(endpoint)
     async def wrapper(request: Request) -> Response:
-        if not _is_readable(request.headers.get("content-type", "")):
-            return response(refuse("the Content-Type must be application/json or text/csv, in UTF-8"), 415)
-        body = await _read_body(request, limits.body_bytes)
-        if body is None:
-            return response(refuse(f"the request is too large; at most {limits.body_bytes} bytes are taken"), 413)
-        replay = Request(request.scope, receive=_once(body))
         try:
-            return await endpoint(replay)
+            if not _is_readable(request.headers.get("content-type", "")):
+                raise refuse("the Content-Type must be application/json or text/csv, in UTF-8", status=415)
+            with room.share() as share:
+                # The body has no name here, so that it is gone once the endpoint has made its own of it.
+                receive = replay(await read_body(request, limit=limits.body_bytes, share=share))
+                return await endpoint(Request(request.scope, receive=receive))
         except MlflowException as error:
             return response(error)
 
@@ -90,35 +123,6 @@ def _is_readable(content_type: str) -> bool:
     return kind in (_JSON, "text/csv") and all(option in ("", "charset=utf-8") for option in options)
 
 
-async def _read_body(request: Request, limit: int) -> bytes | None:
-    """The body; None where it is longer than ``limit``, of which the rest is thrown away so that the client can end."""
-    parts: list[bytes] = []
-    size = 0
-    claimed = request.headers.get("content-length", "0")
-    is_too_long = claimed.isdecimal() and int(claimed) > limit
-    try:
-        async with asyncio.timeout(_DRAIN_S if is_too_long else None) as patience:
-            async for part in request.stream():
-                size += len(part)
-                if size > limit and not is_too_long:
-                    is_too_long = True
-                    patience.reschedule(asyncio.get_running_loop().time() + _DRAIN_S)
-                if is_too_long:
-                    parts.clear()
-                else:
-                    parts.append(part)
-    except TimeoutError:
-        return None
-    return None if is_too_long else b"".join(parts)
-
-
-def _once(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
-
-
 def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
     """MLflow's function that answers a request, with its input checked and its errors in one sentence."""
     from mlflow.exceptions import MlflowException
@@ -127,9 +131,10 @@ def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
     def wrapper(data: bytes, content_type: str, model: Any, input_schema: Any) -> Any:
         kind = content_type.partition(";")[0].strip().lower()
         try:
-            _refuse_many_values(data, limits=limits, is_table=kind != _JSON)
-            content: Any = read_json(data, limits=limits) if kind == _JSON else data
-            return answer(content, kind, model, input_schema)
+            if kind == _JSON:
+                return answer(read_json(data, limits=limits), kind, model, input_schema)
+            refuse_many_values(data, limits=limits, is_table=True)
+            return answer(data, kind, model, input_schema)
         except Refusal:
             raise
         except UsageError as error:
@@ -141,56 +146,6 @@ def _careful(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
             raise refuse(f"the body could not be read as {kind}") from error
 
     return wrapper
-
-
-def _refuse_many_values(data: bytes, *, limits: Limits, is_table: bool) -> None:
-    """Every value but the first stands behind a comma or, in a table, on a new line; base64 holds no comma."""
-    lines = data.count(b"\n") + data.count(b"\r") if is_table else 0
-    if data.count(b",") > limits.values or lines > limits.lines:
-        raise UsageError(f"the body holds too many values; at most {limits.rows} rows are taken")
-
-
-def read_json(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:
-    """Parse a body and check what stands on its highest level.
-
-    Raises:
-        UsageError: it is no JSON object, is nested too deeply, or has keys that mean nothing.
-    """
-    if _depth(data, limits.json_depth) > limits.json_depth:
-        raise UsageError(f"the body is nested more than {limits.json_depth} levels deep")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UsageError("the body is no valid JSON text in UTF-8") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"the body must be a JSON object with one of {', '.join(_FORMATS)}")
-    if unknown := sorted(set(content) - _KEYS):
-        raise UsageError(f"the body has an unknown key '{unknown[0][:40]}'; known: {', '.join((*_FORMATS, 'params'))}")
-    if len(set(content) & set(_FORMATS)) != 1:
-        raise UsageError(f"the body must hold exactly one of {', '.join(_FORMATS)}")
-    params = {} if content.get("params") is None else content["params"]
-    if not isinstance(params, dict):
-        raise UsageError("params must be an object")
-    if unknown := sorted(set(params) - set(PARAMETERS)):
-        raise UsageError(f"unknown parameter '{unknown[0][:40]}'; known: {', '.join(PARAMETERS)}")
-    return content
-
-
-def _depth(data: bytes, enough: int) -> int:
-    """Brackets that are open at most; those in texts count too, which base64 and names do not hold."""
-    opening = data.count(b"[") + data.count(b"{")
-    if opening <= enough:
-        return opening
-    depth = deepest = 0
-    for byte in data.translate(None, delete=_NO_BRACKETS):
-        depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-        if deepest > enough:
-            break
-    return deepest
-
-
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _explain(error: Any) -> str:

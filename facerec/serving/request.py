@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from facerec.errors import UsageError, near_match
-from facerec.serving.spec import PredictorSpec
+from facerec.serving.spec import PredictorSpec, Threshold
 
 __all__ = ["PARAMETERS", "Request", "parse_request"]
 
@@ -26,6 +26,8 @@ class Request:
     """Similarity from which on two pictures show the same person; None where nothing tells it."""
     far: float | None
     """The false accept rate that the threshold stands for; None for a threshold of the request's own."""
+    far_at_most: float | None
+    """What the true rate at the threshold does not exceed, with 95 % confidence: more where the pairs were few."""
     flip: bool
     fail: bool
     """Whether a bad row fails the whole request."""
@@ -51,8 +53,16 @@ def parse_request(params: Mapping[str, Any], spec: PredictorSpec) -> Request:
     top = given.get("top", 5)
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= _MAX_TOP:
         raise UsageError(f"top must be a whole number from 1 to {_MAX_TOP}")
-    threshold, far = _decision(given, spec) if mode == "similarity" else _refuse_decision(given, mode)
-    return Request(mode=mode, threshold=threshold, far=far, flip=flip, fail=on_error == "fail", top=top)
+    threshold, entry = _decision(given, spec) if mode == "similarity" else _refuse_decision(given, mode)
+    return Request(
+        mode=mode,
+        threshold=threshold,
+        far=None if entry is None else entry.far,
+        far_at_most=None if entry is None else entry.far_interval[1],
+        flip=flip,
+        fail=on_error == "fail",
+        top=top,
+    )
 
 
 def _choice(given: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Any:
@@ -68,8 +78,8 @@ def _refuse_decision(given: Mapping[str, Any], mode: str) -> tuple[float | None,
     return (_number(given, "threshold", low=-1.0, high=1.0) if "threshold" in given else None), None
 
 
-def _decision(given: Mapping[str, Any], spec: PredictorSpec) -> tuple[float | None, float | None]:
-    """The threshold and its false accept rate."""
+def _decision(given: Mapping[str, Any], spec: PredictorSpec) -> tuple[float | None, Threshold | None]:
+    """The threshold, and what is known of its false accept rate."""
     if "far" in given and "threshold" in given:
         raise UsageError("give far or threshold, not both")
     if "threshold" in given:
@@ -83,12 +93,13 @@ def _decision(given: Mapping[str, Any], spec: PredictorSpec) -> tuple[float | No
     if entry is None:
         known = ", ".join(f"{item.far:g}" for item in spec.calibration.thresholds)
         raise UsageError(f"this model knows no threshold at far {far:g}, only at {known}; or give threshold")
-    return entry.threshold, entry.far
+    return entry.threshold, entry
 
 
 def _number(given: Mapping[str, Any], name: str, *, low: float, high: float) -> float:
     value = given[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or is_nan:
         raise UsageError(f"{name} must be a number")
     if not low <= value <= high:
         raise UsageError(f"{name} must lie between {low:g} and {high:g}")

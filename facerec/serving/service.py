@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facerec.errors import ImageError, ModelError, UsageError
 from facerec.serving.embedder import Embedder
 from facerec.serving.gallery import Gallery
-from facerec.serving.images import LIMITS, Limits, decode_text
+from facerec.serving.images import LIMITS, Budget, Limits, decode_text
 from facerec.serving.request import Request
 from facerec.serving.spec import PredictorSpec
 
@@ -46,7 +46,8 @@ class Service:
     def answer(self, rows: Sequence[Row], request: Request) -> list[Answer]:
         """One answer for each row, in their order.
 
-        Equal texts are decoded and embedded once. A row that cannot be answered has a sentence under ``error``.
+        Equal texts are decoded and embedded once. A row that cannot be answered has a sentence under ``error``, and so
+        have those for which the request's pixels or its time have run out.
 
         Raises:
             UsageError: there are too many rows, or the model has no gallery to search.
@@ -78,18 +79,21 @@ class Service:
         embeddings: dict[object, NDArray[np.float64]] = {}
         errors: dict[object, str] = {}
         pending: dict[object, NDArray[np.uint8]] = {}
+        budget = Budget(self._limits)
         for text in _texts(rows, both=request.mode == "similarity"):
             if text in embeddings or text in errors or text in pending:
                 continue
             try:
-                pending[text] = decode_text(text, image_hw=self.spec.image_hw, what=_PICTURE, limits=self._limits)
+                pending[text] = decode_text(
+                    text, image_hw=self.spec.image_hw, what=_PICTURE, limits=self._limits, budget=budget
+                )
             except ImageError as error:
                 errors[text] = str(error)
                 if request.fail:
                     return embeddings, errors
             if len(pending) == _CHUNK:
-                self._flush(pending, embeddings, errors, request)
-        self._flush(pending, embeddings, errors, request)
+                self._flush(pending, embeddings, errors, request, budget)
+        self._flush(pending, embeddings, errors, request, budget)
         return embeddings, errors
 
     def _flush(
@@ -98,13 +102,15 @@ class Service:
         embeddings: dict[object, NDArray[np.float64]],
         errors: dict[object, str],
         request: Request,
+        budget: Budget,
     ) -> None:
         if not pending:
             return
         try:
+            budget.check_time(what=_PICTURE)
             embedded = self._embedder.embed(np.stack(list(pending.values())), flip=request.flip)
             embeddings.update(zip(pending, embedded, strict=True))
-        except ModelError as error:
+        except (ImageError, ModelError) as error:
             errors.update(dict.fromkeys(pending, str(error)))
         pending.clear()
 
@@ -142,6 +148,7 @@ def _similarity(row: Row, embeddings: dict[object, NDArray[np.float64]], error: 
         "same_person": same,
         "threshold": request.threshold,
         "far": request.far,
+        "far_at_most": request.far_at_most,
         "error": error,
     }
 

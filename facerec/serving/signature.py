@@ -39,6 +39,7 @@ def predictor_signature() -> ModelSignature:
             ColSpec(DataType.boolean, name="same_person", required=False),
             ColSpec(DataType.double, name="threshold", required=False),
             ColSpec(DataType.double, name="far", required=False),
+            ColSpec(DataType.double, name="far_at_most", required=False),
             ColSpec(Array(DataType.double), name="embedding", required=False),
             ColSpec(Array(match), name="matches", required=False),
             ColSpec(DataType.double, name="fpir", required=False),

@@ -43,3 +43,4 @@ def test_a_predictor_decides(tmp_path: Path, pictures: list[str]) -> None:
     assert CliRunner().invoke(predict, arguments, catch_exceptions=False).stdout == "1.000000  same person\n"
     values = json.loads(CliRunner().invoke(predict, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert (values["threshold"], values["far"], values["same_person"]) == (0.3, 0.01, True)
+    assert values["far_at_most"] == 0.02

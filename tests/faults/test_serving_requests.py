@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from PIL import Image
 
 from tests.serving.conftest import Registered, checkpoint, pairs, registered
 from tests.serving.models import Served, face, serve, text_of
-from tests.serving.test_images import bomb, save
+from tests.serving.test_images import bomb, large_webp, many_chunks, many_scans, save
 
 __all__ = ["checkpoint", "pairs", "registered"]
 
@@ -51,6 +54,7 @@ def unhurt(served: Served, registered: Registered) -> Iterator[Served]:
 
 
 def check_refusal(response: requests.Response, registered: Registered, *, status: range = range(400, 500)) -> None:
+    """One sentence, which gives nothing away."""
     assert response.status_code in status, response.text
     assert len(response.text) < 600
     for leak in (*_LEAKS, str(registered.folder), "stack_trace"):
@@ -64,6 +68,8 @@ def palette_gif() -> bytes:
 ROWS: dict[str, Any] = {
     "truncated": text_of(face(1)[:150]),
     "bomb": text_of(bomb()),
+    "JPEG of 400,000 scans": text_of(many_scans(400_000)),
+    "PNG of 600,000 chunks": text_of(many_chunks(600_000)),
     "GIF": text_of(palette_gif()),
     "SVG": text_of(b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>"),
     "no base64": "this is no base64!",
@@ -88,6 +94,17 @@ def test_a_bad_picture_costs_its_row_alone(unhurt: Served, registered: Registere
     )
     check_refusal(refused, registered)
     assert refused.json()["message"] == sentence
+
+
+def test_a_request_has_pixels_and_no_more(unhurt: Served, registered: Registered) -> None:
+    rows = [{"image_a": text_of(large_webp(number))} for number in range(70)]
+    assert len({row["image_a"] for row in rows}) == 70
+    start = time.monotonic()
+    answers = unhurt.ask(*rows, mode="embed")
+    assert time.monotonic() - start < 30
+    # 64 pictures of 2048 x 2048 pixels have 2**28 together.
+    assert [answer["error"] is None for answer in answers] == [True] * 64 + [False] * 6
+    assert "row 64, image_a: the picture is beyond the 268435456 pixels" in answers[64]["error"]
 
 
 def test_odd_pictures_are_answered(unhurt: Served) -> None:
@@ -141,6 +158,53 @@ def test_a_long_body_of_unknown_length_is_refused(unhurt: Served, registered: Re
         f"{unhurt.url}/invocations", data=parts(), headers={"Content-Type": "application/json"}, timeout=60
     )
     check_refusal(response, registered, status=range(413, 414))
+
+
+def test_a_client_that_hangs_up_leaves_nothing_in_the_log(unhurt: Served) -> None:
+    port = int(unhurt.url.rpartition(":")[2])
+    told = unhurt.log.stat().st_size
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(head + b"x" * 500)
+            time.sleep(0.2)
+    time.sleep(0.5)
+    unhurt.ask(GOOD)
+    written = unhurt.log.read_text(errors="replace")[told:]
+    assert "ClientDisconnect" not in written
+    assert "Traceback" not in written
+
+
+def large_body(seed: int) -> bytes:
+    """JSON of 31 MB: pictures of noise, none of which is another's."""
+    generator = np.random.default_rng(seed)
+    noise = [generator.integers(0, 256, (1000, 1000, 3), np.uint8) for _ in range(7)]
+    rows = [{"image_a": text_of(save(Image.fromarray(pixels), "PNG", compress_level=0))} for pixels in noise]
+    return json.dumps({"dataframe_records": rows, "params": {"mode": "embed"}}).encode()
+
+
+def test_two_of_the_largest_requests_at_a_time_take_little_memory(unhurt: Served) -> None:
+    bodies = [large_body(seed) for seed in (1, 2)]
+    assert all(28_000_000 < len(body) < 1 << 25 for body in bodies)
+    before = unhurt.rss()
+    unhurt.forget_peak()
+    with ThreadPoolExecutor(2) as threads:
+        responses = list(threads.map(unhurt.post, bodies))
+    assert [response.status_code for response in responses] == [200, 200]
+    assert all(answer["error"] is None for response in responses for answer in response.json()["predictions"])
+    assert unhurt.peak() - before < 200e6
+
+
+def test_requests_beyond_what_a_server_holds_are_sent_away(unhurt: Served, registered: Registered) -> None:
+    unhurt.forget_peak()
+    before = unhurt.rss()
+    body = b" " * ((1 << 25) - 1)
+    with ThreadPoolExecutor(12) as threads:
+        responses = list(threads.map(unhurt.post, [body] * 12))
+    for response in responses:
+        check_refusal(response, registered, status=range(400, 504))
+    assert {response.status_code for response in responses} == {400, 503}
+    assert unhurt.peak() - before < 600e6
 
 
 def test_content_types(unhurt: Served, registered: Registered) -> None:

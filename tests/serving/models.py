@@ -101,7 +101,23 @@ class Served:
 
     def rss(self) -> int:
         """Memory of the server and its workers, in bytes."""
-        return sum(process.memory_info().rss for process in [self.process, *self.process.children(recursive=True)])
+        return sum(process.memory_info().rss for process in self._family())
+
+    def forget_peak(self) -> None:
+        """Let `peak` count from now on."""
+        for process in self._family():
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """The most memory that the server and its workers have had since `forget_peak`, in bytes."""
+        found = 0
+        for process in self._family():
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            found += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+        return 1024 * found
+
+    def _family(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
 
 
 @contextmanager

@@ -23,9 +23,15 @@ def test_thresholds_are_those_of_the_evaluation() -> None:
     assert calibration.sha256 == result.sha256
 
 
-def test_the_rate_that_counts_is_one_that_the_pairs_can_show() -> None:
-    assert calibrate(made_up_result(num_pairs=400)).default_far == 1e-2
-    assert calibrate(made_up_result(num_pairs=8000)).default_far == 1e-3
+@pytest.mark.parametrize(("pairs", "far", "is_bound"), [(400, 1e-2, True), (1000, 1e-2, False), (8000, 1e-3, False)])
+def test_the_rate_that_counts_is_one_that_the_pairs_can_show_or_a_bound_that_says_so(
+    pairs: int, far: float, is_bound: bool
+) -> None:
+    calibration = calibrate(made_up_result(num_pairs=pairs))
+    entry = next(entry for entry in calibration.thresholds if entry.far == calibration.default_far)
+    assert (entry.far, entry.is_bound) == (far, is_bound)
+    # What an answer states beside the rate: whatever was asked for, 200 impostor pairs leave more than 3 %.
+    assert (entry.far_interval[1] > 0.03) is (pairs == 400)
 
 
 def test_a_threshold_tells_whether_the_impostor_pairs_are_enough_for_it() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +14,12 @@ from typing import Any
 import pytest
 import requests
 import torch
+from starlette.requests import Request
 
 from docs.pictures.browser import find_programs, open_browser
+from facerec.errors import CheckpointError, UsageError
 from facerec.models.weights import load_backbone
+from facerec.serving.demo import app
 from facerec.serving.demo.app import HOST, build_app, load_any
 from facerec.serving.embedder import build_embedder
 from facerec.serving.package import spec_of, stage
@@ -70,7 +75,22 @@ def test_the_page_knows_the_thresholds_and_brings_everything_with_it(page: str) 
         assert "http://" not in response.text
 
 
-@pytest.mark.parametrize("body", [[], {}, {"image_a": "!!", "image_b": "!!"}, {"image_a": 5}, {"far": 0.3}])
+MISTAKES: list[Any] = [
+    [],
+    {},
+    {"image_a": "!!", "image_b": "!!"},
+    {"image_a": 5},
+    {"image_a": [], "image_b": {}},
+    {"image_a": {}},
+    {"far": 0.3},
+    {"far": 10**400},
+    {"threshold": -(10**400)},
+    {"image_a": [0] * 100_000},
+    {"image_a": json.loads("[" * 40 + "]" * 40)},
+]
+
+
+@pytest.mark.parametrize("body", MISTAKES)
 def test_mistakes_are_one_sentence(page: str, body: Any) -> None:
     response = compare(page, body)
     assert response.status_code == 400
@@ -87,6 +107,28 @@ def test_a_large_body_is_refused(page: str) -> None:
     response = compare(page, {"image_a": "x" * 40_000_000})
     assert response.status_code == 400
     assert "too large" in response.json()["error"]
+
+
+def test_a_client_that_hangs_up_is_no_error_of_the_server() -> None:
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
+    with pytest.raises(UsageError, match="was closed"):
+        asyncio.run(app._read(request))
+
+
+def test_a_damaged_predictor_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_backbone(checkpoint)
+    spec = spec_of(loaded.config, runtime="torch", calibration=make_spec().calibration)
+    folder = stage(loaded, spec, tmp_path, card="").predictor
+    assert load_any(str(folder), device="cpu").spec.calibration is not None
+    path = folder / "predictor.json"
+    path.write_text(path.read_text().replace("0.3", "0.1"))
+    with pytest.raises(CheckpointError, match=r"predictor\.json has changed"):
+        load_any(str(folder), device="cpu")
 
 
 def test_a_checkpoint_can_be_tried_without_thresholds(checkpoint: Path) -> None:

@@ -102,6 +102,15 @@ def test_a_file_of_another_accuracy_is_not_left(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("graph")
+def test_a_graph_has_the_accuracy_of_the_model(checkpoint: Path, pairs: Path, tmp_path: Path) -> None:
+    result = export(str(checkpoint), tmp_path / "model.onnx", format="onnx", bins=[str(pairs)])
+    (entry,) = result.accuracies
+    assert entry.accuracy_exported == entry.accuracy_model > 0.6
+    assert result.max_difference <= TOLERANCE
+    assert result.bytes == (tmp_path / "model.onnx").stat().st_size
+
+
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 def test_8_bit_integers_cost_what_is_printed(
     graph: Path, checkpoint: Path, pairs: Path, tmp_path: Path, mode: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import time
 import tracemalloc
 import zlib
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from facerec.data.decode import decode_image
 from facerec.errors import ImageError
-from facerec.serving.images import Limits, decode_text
+from facerec.serving.images import Budget, Limits, decode_text
 from tests.serving.models import SIDE, face, text_of
 
 HW = (SIDE, SIDE)
@@ -36,6 +37,31 @@ def bomb(side: int = 20_000) -> bytes:
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(8_000_000), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def many_scans(count: int, *, side: int = 2048) -> bytes:
+    """A grey JPEG whose last scan stands there ``count`` times: 18 bytes that go over the whole picture."""
+    jpeg = save(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    first = jpeg.index(b"\xff\xda")
+    second = jpeg.index(b"\xff\xda", first + 2)
+    third = jpeg.index(b"\xff\xc4", second)
+    # All coefficients but the first, in all their bits, so that one more such scan contradicts none before.
+    scan = jpeg[second : second + 7] + b"\x01\x3f\x00" + jpeg[second + 10 : third]
+    return jpeg[:second] + scan * count + b"\xff\xd9"
+
+
+def many_chunks(count: int) -> bytes:
+    """A picture with ``count`` chunks that hold nothing."""
+    png = face(3)
+    empty = bytes(4) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    after_header = 8 + 25
+    return png[:after_header] + empty * count + png[after_header:]
+
+
+def large_webp(number: int, *, side: int = 2048) -> bytes:
+    """A picture of one colour, another for each of 100 numbers: some hundred bytes, slow to decode for its size."""
+    colour = (2 * number, 128, 255 - 2 * number)
+    return save(Image.new("RGB", (side, side), colour), "WEBP", quality=0, method=0)
 
 
 def decode(data: bytes, **limits: int) -> np.ndarray:
@@ -85,6 +111,8 @@ def test_grey_cmyk_and_16_bit_pictures_become_rgb() -> None:
         (simplejpeg.encode_jpeg(np.zeros((SIDE, SIDE, 3), np.uint8))[:-40], "the picture cannot be decoded"),
         (bomb(), "the picture is too large: 20000 x 20000 pixels"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8X", "the picture cannot be decoded: the WebP is damaged"),
+        (many_scans(101), "the picture cannot be decoded: it has more than 100 scans"),
+        (many_chunks(10_001), "the picture cannot be decoded: it has more than 10000 chunks"),
     ],
 )
 def test_what_is_no_usable_picture_is_refused_in_one_sentence(data: bytes, sentence: str) -> None:
@@ -140,3 +168,38 @@ def test_a_bomb_takes_no_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def test_pictures_of_as_many_parts_as_allowed_are_decoded() -> None:
+    # The first scan, of the mean values, comes on top.
+    assert decode(many_scans(99)).shape == (*HW, 3)
+    np.testing.assert_array_equal(decode(many_chunks(9000)), decode(face(3)))
+
+
+@pytest.mark.parametrize("data", [many_scans(400_000), many_chunks(600_000)], ids=["scans", "chunks"])
+def test_parts_without_number_take_no_time(data: bytes) -> None:
+    text = text_of(data)
+    start = time.process_time()
+    with pytest.raises(ImageError, match="more than"):
+        decode_text(text, image_hw=HW, what="x")
+    assert time.process_time() - start < 1.0
+
+
+def test_the_pictures_of_a_request_share_its_pixels() -> None:
+    limits = Limits(total_pixels=3 * SIDE * SIDE)
+    budget = Budget(limits)
+    for picture in range(3):
+        decode_text(text_of(face(picture)), image_hw=HW, what="x", limits=limits, budget=budget)
+    with pytest.raises(ImageError, match=r"x is beyond the 3072 pixels that a request may have together"):
+        decode_text(text_of(face(4)), image_hw=HW, what="x", limits=limits, budget=budget)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pixels_are_counted_before_they_are_decoded(kind: str) -> None:
+    # Of pictures that break off only the header is whole; they cost their time all the same.
+    data = save(Image.open(io.BytesIO(face(3, side=64))), kind, quality=100)
+    broken = text_of(data[: len(data) - 40])
+    budget = Budget(Limits(total_pixels=64 * 64))
+    for sentence in ("cannot be decoded", "is beyond"):
+        with pytest.raises(ImageError, match=sentence):
+            decode_text(broken, image_hw=HW, what="x", budget=budget)

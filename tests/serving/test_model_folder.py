@@ -122,10 +122,44 @@ def test_missing_or_changed_code_is_named(copy: Path) -> None:
         check_model_folder(copy)
 
 
-@pytest.mark.parametrize("place", ["artifacts/predictor/python_model.pkl", "python_model.pkl", "code/x.pkl"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "artifacts/predictor/python_model.pkl",
+        "python_model.pkl",
+        "code/x.pkl",
+        "__pycache__/python_model.pkl",
+        "artifacts/__pycache__/python_model.pkl",
+        "code/__pycache__/evil.pkl",
+        "code/facerec/__pycache__/registry.cpython-311.pkl",
+        "code/facerec/__pycache__/evil.cpython-311.pyc",
+        "code/facerec/evil.cpython-311.pyc",
+        "code/facerec/registry.pyc",
+    ],
+)
 def test_an_added_pickle_is_named(copy: Path, place: str) -> None:
+    (copy.parents[1] / place).parent.mkdir(exist_ok=True)
     (copy.parents[1] / place).write_bytes(b"\x80\x04N.")
     with pytest.raises(CheckpointError, match=Path(place).name.replace(".", r"\.")):
+        check_model_folder(copy)
+
+
+def test_pythons_caches_of_the_models_own_code_are_accepted(copy: Path) -> None:
+    root = copy.parents[1]
+    for place in (
+        "__pycache__/predictor_model.cpython-311.pyc",
+        "code/facerec/__pycache__/registry.cpython-313.opt-1.pyc",
+        "code/facerec/__pycache__/registry.cpython-311.pyc.139872345",  # While another process writes it.
+    ):
+        (root / place).parent.mkdir(exist_ok=True)
+        (root / place).write_bytes(b"")
+    check_model_folder(copy)
+
+
+def test_a_linked_folder_is_named(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (copy.parents[1] / "code" / "evil").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="holds code/evil"):
         check_model_folder(copy)
 
 

@@ -68,6 +68,8 @@ def test_without_parameters_the_models_own_rate_decides() -> None:
 
 def test_far_and_threshold_have_their_effect() -> None:
     assert parse({"far": 0.01}).threshold == 0.3
+    assert (parse({"far": 0.01}).far_at_most, parse({}).far_at_most) == (0.02, 0.002)
+    assert parse({"threshold": 0.2}).far_at_most is None
     assert (parse({"threshold": 0.2}).threshold, parse({"threshold": 0.2}).far) == (0.2, None)
     assert parse({"threshold": 1}).threshold == 1.0
     assert parse({"far": None, "threshold": None}).threshold == 0.4
@@ -93,6 +95,8 @@ def test_a_model_without_pairs_knows_no_threshold() -> None:
         ({"far": float("nan")}, "far must be a number"),
         ({"threshold": "0.5"}, "threshold must be a number"),
         ({"threshold": 2}, "threshold must lie between -1 and 1"),
+        ({"threshold": float("inf")}, "threshold must lie between -1 and 1"),
+        ({"far": 10**400}, "far must lie between 0 and 1"),
         ({"far": 0.01, "threshold": 0.5}, "not both"),
         ({"mode": "embed", "far": 0.01}, "mode 'embed' has no use"),
         ({"mode": "embed", "threshold": 0.1}, "mode 'embed' has no use"),

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import dataclasses
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 from facerec.errors import FacerecError, UsageError
 from facerec.models.device import resolve_device
 from facerec.models.weights import load_backbone
+from facerec.serving.bodies import read_object
 from facerec.serving.embedder import Embedder, TorchRunner
 from facerec.serving.images import LIMITS, decode_text
 from facerec.serving.loading import load_service
@@ -108,23 +108,22 @@ def _file(name: str, kind: str) -> Any:
 
 
 async def _read(request: HttpRequest) -> dict[str, Any]:
+    from starlette.requests import ClientDisconnect
+
     # A form of another site can send any text, but not this type without asking first.
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise UsageError("send application/json")
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LIMITS.body_bytes:
-            raise UsageError(f"the pictures are too large; at most {LIMITS.body_bytes} bytes are taken")
-        parts.append(part)
     try:
-        body = json.loads(b"".join(parts))
-    except (ValueError, RecursionError) as error:
-        raise UsageError("the body is no valid JSON text") from error
-    if not isinstance(body, dict):
-        raise UsageError("the body must be an object with image_a and image_b")
-    return body
+        async for part in request.stream():
+            size += len(part)
+            if size > LIMITS.body_bytes:
+                raise UsageError(f"the pictures are too large; at most {LIMITS.body_bytes} bytes are taken")
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise UsageError("the connection was closed before both pictures had come") from error
+    return read_object(b"".join(parts))
 
 
 def _describe(service: Service, title: str) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def _describe(service: Service, title: str) -> dict[str, Any]:
 def _compare(service: Service, body: dict[str, Any]) -> dict[str, Any]:
     params = {name: body[name] for name in ("far", "threshold") if body.get(name) is not None}
     request = parse_request({**params, "on_error": "fail"}, service.spec)
-    texts = body.get("image_a"), body.get("image_b")
+    texts = [text if isinstance(text, str) else None for text in (body.get("image_a"), body.get("image_b"))]
     (answer,) = service.answer([Row(image_a=texts[0], image_b=texts[1])], request)
     crops = [decode_text(text, image_hw=service.spec.image_hw, what="the picture") for text in texts]
     return {**answer, "crops": [_data_url(crop) for crop in crops]}
