@@ -102,14 +102,14 @@ class StudyRun:
         """Record no more, and leave the run open, without an owner, to the other machines that work on the study."""
         if self._run is None:
             return
-        run_id = self._run.run_id
+        run_id = self._run.run_id or ""
         self._run.finish("KILLED")
 
         def reopen(client: MlflowClient) -> None:
             client.update_run(run_id, status="RUNNING")
             client.set_tag(run_id, PID_TAG, "")
 
-        if run_id is not None:
+        if run_id:
             self._try(run_id, reopen, otherwise="counts as stopped though others work on it")
 
     def _try(self, run_id: str, do: Callable[[MlflowClient], None], *, otherwise: str) -> None:
