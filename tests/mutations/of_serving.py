@@ -1,0 +1,140 @@
+"""Faults of serving."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+__all__ = ["MUTATIONS"]
+
+MUTATIONS = (
+    Mutation(
+        name="checksums of a model's code are not compared",
+        promise="V3",
+        file="serving/folder.py",
+        old="        if sha256_file(root / name) != digest:\n",
+        new="        if not digest:\n",
+        tests=("serving/test_model_folder.py::test_missing_or_changed_code_is_named",),
+    ),
+    Mutation(
+        name="files may be added to a model",
+        promise="V3",
+        file="serving/folder.py",
+        old="    if added := sorted(present - set(listed) - _OF_MLFLOW):\n",
+        new="    if added := sorted(present - present):\n",
+        tests=("serving/test_model_folder.py::test_an_added_pickle_is_named",),
+    ),
+    Mutation(
+        name="a served picture is not turned upright",
+        promise="V5",
+        file="serving/images.py",
+        old="upright=True",
+        new="upright=False",
+        tests=("serving/test_images.py::test_a_picture_is_turned_upright_once",),
+    ),
+    Mutation(
+        name="long texts are decoded before they are refused",
+        promise="V1",
+        file="serving/images.py",
+        old="    if len(text) > limits.image_bytes * 3 // 2:\n",
+        new="    if len(text) < 0:\n",
+        tests=("serving/test_images.py::test_long_texts_are_refused_before_they_are_decoded",),
+    ),
+    Mutation(
+        name="formats beyond the three are decoded",
+        promise="V1",
+        file="serving/images.py",
+        old="    if not data.startswith(_SIGNATURES) or ",
+        new="    if ",
+        tests=("serving/test_images.py::test_what_is_no_usable_picture_is_refused_in_one_sentence",),
+    ),
+    Mutation(
+        name="the words of a decoder reach the client",
+        promise="V2",
+        file="serving/images.py",
+        old='        raise ImageError(str(error).partition(" (")[0]) from error\n',
+        new="        raise ImageError(str(error)) from error\n",
+        tests=("serving/test_images.py::test_what_is_no_usable_picture_is_refused_in_one_sentence",),
+    ),
+    Mutation(
+        name="one bad row fails the request",
+        promise="V1",
+        file="serving/service.py",
+        old="                errors[text] = str(error)\n",
+        new="                raise\n",
+        tests=("serving/test_service.py::test_one_bad_row_leaves_the_others_alone_and_is_named_by_its_own_number",),
+    ),
+    Mutation(
+        name="a request may have any number of rows",
+        promise="V1",
+        file="serving/service.py",
+        old="        if len(rows) > self._limits.rows:\n",
+        new="        if len(rows) < 0:\n",
+        tests=("serving/test_service.py::test_a_search_needs_a_gallery_and_too_many_rows_are_refused",),
+    ),
+    Mutation(
+        name="a body may be nested to any depth",
+        promise="V1",
+        file="serving/bodies.py",
+        old="        if depth > limits.json_depth:\n",
+        new="        if depth < 0:\n",
+        tests=("serving/test_guard.py::test_a_bad_body_is_refused_in_one_sentence",),
+    ),
+    Mutation(
+        name="a JPEG may have any number of scans",
+        promise="V1",
+        file="data/decode.py",
+        old="        if view.nbytes * height * width > _SCANS_ARE_COUNTED_FROM and has_many_scans(view):\n",
+        new="        if not view.nbytes:\n",
+        tests=("serving/test_images.py::test_what_is_no_usable_picture_is_refused_in_one_sentence",),
+    ),
+    Mutation(
+        name="pictures of a request share no pixels",
+        promise="V1",
+        file="serving/images.py",
+        old="        self._pixels -= pixels\n",
+        new="",
+        tests=("serving/test_images.py::test_the_pictures_of_a_request_share_its_pixels",),
+    ),
+    Mutation(
+        name="a request may take any time",
+        promise="V1",
+        file="serving/images.py",
+        old="        if time.monotonic() > self._end:\n",
+        new="        if self._end < 0:\n",
+        tests=("serving/test_service.py::test_rows_that_are_not_reached_in_time_get_a_sentence",),
+    ),
+    Mutation(
+        name="a body keeps its room for good",
+        promise="V1",
+        file="serving/intake.py",
+        old="        finally:\n            share.give_back()\n",
+        new="        finally:\n            pass\n",
+        tests=("serving/test_intake.py::test_a_body_is_handed_on_whole_and_its_room_given_back",),
+    ),
+    Mutation(
+        name="a server that cannot be limited gets the model",
+        promise="V1",
+        file="serving/guard.py",
+        old='    if os.environ.get(UNGUARDED) != "1":\n',
+        new='    if os.environ.get(UNGUARDED) == "0":\n',
+        tests=(
+            "serving/test_guard.py::test_a_server_that_cannot_be_wrapped_gets_no_model_unless_the_environment_allows_it",
+        ),
+    ),
+    Mutation(
+        name="caches of no code are passed over",
+        promise="V3",
+        file="serving/folder.py",
+        old="if _source_of(name) not in listed}\n",
+        new="if _source_of(name) is None}\n",
+        tests=("serving/test_model_folder.py::test_an_added_pickle_is_named",),
+    ),
+    Mutation(
+        name="the interval of a threshold has one tail",
+        promise="V4",
+        file="serving/calibrate.py",
+        old="    tail = (1.0 - confidence) / 2.0\n",
+        new="    tail = 1.0 - confidence\n",
+        tests=("serving/test_calibrate.py::test_the_interval_of_a_threshold_covers_the_true_one",),
+    ),
+)
