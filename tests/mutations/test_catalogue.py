@@ -14,7 +14,7 @@ from tests.mutations.mutation import REPOSITORY, Mutation, apply_mutation
 
 TESTS = REPOSITORY / "tests"
 PAGE = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8")
-COUNTS = {"C": 6, "S": 4, "D": 3, "T": 4, "M": 4, "K": 3, "O": 5, "V": 5}
+COUNTS = {"C": 6, "S": 4, "D": 3, "T": 4, "M": 4, "K": 3, "O": 6, "V": 5}
 PROMISES = [f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)]
 
 
