@@ -173,10 +173,11 @@ def _decode_jpeg(view: memoryview, *, what: str, max_pixels: int, charge: Charge
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(view, strict=True)
         _check_size(int(height), int(width), what=what, max_pixels=max_pixels)
-        if view.nbytes * height * width > _SCANS_ARE_COUNTED_FROM and has_many_scans(view):
+        pixels = int(height) * int(width)
+        if view.nbytes * pixels > _SCANS_ARE_COUNTED_FROM and has_many_scans(view):
             raise ImageError(f"{what} cannot be decoded: it has more than {MAX_SCANS} scans")
         if charge is not None:
-            charge(int(height) * int(width))
+            charge(pixels)
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(view, colorspace="RGB", fastdct=False, strict=True)
     except ValueError as error:
         reason = str(error).rpartition("(): ")[2]

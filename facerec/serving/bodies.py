@@ -20,7 +20,7 @@ _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _TOO_MANY = "the body holds too many values; at most {} rows are taken"
 
 
-def refuse_many_values(data: bytes, *, limits: Limits, is_table: bool) -> None:
+def refuse_many_values(data: bytes | bytearray, *, limits: Limits, is_table: bool) -> None:
     """Every value but the first stands behind a comma or, in a table, on a new line; base64 holds no comma.
 
     Raises:
@@ -31,7 +31,7 @@ def refuse_many_values(data: bytes, *, limits: Limits, is_table: bool) -> None:
         raise UsageError(_TOO_MANY.format(limits.rows))
 
 
-def read_object(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:
+def read_object(data: bytes | bytearray, *, limits: Limits = LIMITS) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
@@ -48,7 +48,7 @@ def read_object(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:
     return content
 
 
-def read_json(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:
+def read_json(data: bytes | bytearray, *, limits: Limits = LIMITS) -> dict[str, Any]:
     """Parse a body of MLflow's scoring server and check what stands on its highest level.
 
     Raises:
@@ -67,7 +67,7 @@ def read_json(data: bytes, *, limits: Limits = LIMITS) -> dict[str, Any]:
     return content
 
 
-def _check_brackets(data: bytes, limits: Limits) -> None:
+def _check_brackets(data: bytes | bytearray, limits: Limits) -> None:
     """Refuse what is nested too deeply, counting brackets outside of texts."""
     if data.count(b"[") + data.count(b"{") <= limits.json_depth:
         return

@@ -1,10 +1,15 @@
-"""Bodies of requests, read as long as there is room for them."""
+"""Bodies of requests: read as long as there is room for them, and handed to the thread that answers.
+
+The server would keep a body for as long as its request lasts, beside what was parsed of it. Here it waits aside and is
+forgotten once it is parsed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from facerec.serving.refusal import Refusal, refuse
@@ -12,9 +17,10 @@ from facerec.serving.refusal import Refusal, refuse
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["Room", "Share", "read_body", "replay"]
+__all__ = ["Room", "Share", "empty", "lay_aside", "pick_up", "read_body"]
 
 _DRAIN_S = 10.0
+_aside: ContextVar[list[bytearray] | None] = ContextVar("_aside", default=None)
 
 
 class Room:
@@ -103,11 +109,17 @@ def _too_large(limit: int) -> Refusal:
     return refuse(f"the request is too large; at most {limit} bytes are taken", status=413)
 
 
-def replay(body: bytearray) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """A way to receive ``body`` once more; it is forgotten as soon as it has been."""
-    waiting = [body]
+def lay_aside(body: bytearray) -> None:
+    """Keep a body for `pick_up`, in this task or in a thread that it starts."""
+    _aside.set([body])
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": waiting.pop() if waiting else b"", "more_body": False}
 
-    return receive
+def pick_up(data: bytes) -> bytes | bytearray:
+    """The body that was laid aside, for the first who asks; ``data`` where none was."""
+    waiting = _aside.get()
+    return waiting.pop() if waiting else data
+
+
+async def empty() -> dict[str, Any]:
+    """Receive a body of nothing."""
+    return {"type": "http.request", "body": b"", "more_body": False}

@@ -83,7 +83,7 @@ MUTATIONS = (
         name="a JPEG may have any number of scans",
         promise="V1",
         file="data/decode.py",
-        old="        if view.nbytes * height * width > _SCANS_ARE_COUNTED_FROM and has_many_scans(view):\n",
+        old="        if view.nbytes * pixels > _SCANS_ARE_COUNTED_FROM and has_many_scans(view):\n",
         new="        if not view.nbytes:\n",
         tests=("serving/test_images.py::test_what_is_no_usable_picture_is_refused_in_one_sentence",),
     ),
