@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from facerec.errors import MetricError
-from facerec.metrics.bootstrap import Counts, Statistic, check_resampling, draw_over_identities
+from facerec.metrics.bootstrap import Counts, SortedPairs, check_resampling, draw_over_identities
 from facerec.metrics.checks import BoolArray, FloatArray, check_labels, check_pairs
 from facerec.metrics.intervals import Interval
+from facerec.metrics.roc import Roc
 
 __all__ = ["Difference", "McNemar", "mcnemar_exact", "paired_bootstrap"]
 
@@ -60,7 +61,7 @@ def mcnemar_exact(first_correct: ArrayLike, second_correct: ArrayLike) -> McNema
 
 
 def paired_bootstrap(
-    statistic: Statistic,
+    statistic: Callable[[Roc], float],
     first_scores: ArrayLike,
     second_scores: ArrayLike,
     *,
@@ -76,7 +77,7 @@ def paired_bootstrap(
     are known; otherwise pairs, genuine and impostor ones separately, each as many as there are.
 
     Args:
-        statistic: Function of (scores, genuine), such as ``lambda s, g: auc(roc_curve(s, g))``.
+        statistic: Of a ROC, such as `facerec.metrics.roc.auc`.
         first_scores: (P,), real.
         second_scores: (P,), real.
         genuine: (P,), bool.
@@ -91,18 +92,16 @@ def paired_bootstrap(
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 13.
 
-    >>> gap = lambda s, g: float(s[g].mean() - s[~g].mean())
-    >>> result = paired_bootstrap(gap, [0.9, 0.8, 0.1, 0.2], [0.5, 0.4, 0.1, 0.2], genuine=[1, 1, 0, 0])
-    >>> round(result.difference, 6), round(result.interval.low, 6), round(result.interval.high, 6)
-    (0.4, 0.4, 0.4)
+    >>> from facerec.metrics.roc import auc
+    >>> paired_bootstrap(auc, [0.9, 0.8, 0.1, 0.2], [0.1, 0.2, 0.8, 0.9], genuine=[1, 1, 0, 0])
+    Difference(difference=1.0, interval=Interval(low=1.0, high=1.0))
     """
-    first, labels = check_pairs(first_scores, genuine)
-    second, _ = check_pairs(second_scores, genuine)
+    _, labels = check_pairs(first_scores, genuine)
+    first, second = SortedPairs(first_scores, genuine), SortedPairs(second_scores, genuine)
     check_resampling(num_resamples, confidence)
 
     def measure(counts: Counts) -> FloatArray:
-        kinds = np.repeat(labels, counts)
-        return np.array([statistic(np.repeat(first, counts), kinds) - statistic(np.repeat(second, counts), kinds)])
+        return np.array([statistic(first.roc(counts)) - statistic(second.roc(counts))])
 
     if identities is None:
         values = _draw_pairs(measure, labels, num_resamples=num_resamples, seed=seed)
@@ -112,9 +111,8 @@ def paired_bootstrap(
         people = np.asarray(identities)
         draws = draw_over_identities(measure, genuine=labels, people=people, num_resamples=num_resamples, seed=seed)
         (low,), (high,) = draws.interval(confidence=confidence)
-    return Difference(
-        difference=statistic(first, labels) - statistic(second, labels), interval=Interval(float(low), float(high))
-    )
+    (difference,) = measure(np.ones(labels.size, np.int64))
+    return Difference(difference=float(difference), interval=Interval(float(low), float(high)))
 
 
 def _draw_pairs(

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from facerec.evaluation.result import PairResult
 from facerec.metrics.compare import mcnemar_exact, paired_bootstrap
-from facerec.metrics.roc import far_label, roc_curve, tar_at_far
+from facerec.metrics.roc import Roc, far_label, tar_at_far
 
 __all__ = ["SetComparison", "compare_on_set", "compare_results"]
 
@@ -71,8 +68,8 @@ def compare_on_set(new: PairResult, present: PairResult) -> SetComparison:
     test = mcnemar_exact(new.correct, present.correct)
     far = min((point.far_target for point in new.operating_points if point.trusted), default=_FALLBACK_FAR)
 
-    def tar(scores: NDArray[np.float64], genuine: NDArray[np.bool_]) -> float:
-        return tar_at_far(roc_curve(scores, genuine), far).tar
+    def tar(roc: Roc) -> float:
+        return tar_at_far(roc, far).tar
 
     difference = paired_bootstrap(tar, new.scores, present.scores, genuine=new.issame, identities=new.people)
     return SetComparison(
