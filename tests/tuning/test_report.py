@@ -9,6 +9,7 @@ import optuna
 import optuna.visualization.matplotlib as plots
 import pytest
 
+from facerec.cli.main import main
 from facerec.training.interrupt import Interrupt
 from facerec.tuning.confirm import confirmation_slots
 from facerec.tuning.pictures import importances, not_in_all_trials, write_pictures
@@ -47,6 +48,11 @@ def test_a_verdict_is_not_final_before_every_confirmation_is_done(tmp_path: Path
     assert verdict_sentence(report).startswith("6 of 8 confirmations done, not final: the gain of trial ")
     assert describe_report(report).splitlines()[-1] == verdict_sentence(report)
     assert (report_to_json(report)["final"], report_to_json(report)["exceeds_noise"]) == (False, None)
+    exported = tmp_path / "tuned.yaml"
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", "export", str(study), str(exported)])
+    assert ended.value.code == 0
+    assert exported.read_text().splitlines()[1].startswith("# 6 of 8 confirmations done, not final: the gain of trial ")
     work_on(opened, confirmations=8)
     done = build_report(opened)
     assert verdict_sentence(done).startswith("the gain of trial ")

@@ -20,7 +20,7 @@ def test_a_study_whose_workers_have_all_failed_is_not_finished_and_loses_no_chec
 ) -> None:
     monkeypatch.setattr("facerec.tuning.pool.sys.stderr", sys.__stderr__)
     write_base(tmp_path)
-    plan = load_study(write_study(tmp_path, budget={"trials": 3, **bound}))
+    plan = load_study(write_study(tmp_path, budget={"trials": 3, **bound}, confirm={"top_k": 0}))
     checkpoint = plan.folder / "trials" / "0001" / "20260101_000000" / "step-00000002"
     checkpoint.mkdir(parents=True)
     told: list[str] = []
