@@ -5,6 +5,9 @@ often as that person was drawn, a pair of two as often as the product of both. T
 single pair three times: once for each person and once for their meeting. Where people meet in one pair only, as in
 most published pair sets, intervals from it alone would be far too wide, so what the single impostor pairs add is
 measured by drawing them alone and taken off.
+
+That takes off too much where nearly everybody meets everybody and whatever raises a person's genuine scores raises the
+impostor scores just as much, so that people cancel out of the statistic: there intervals come out too narrow.
 """
 
 from __future__ import annotations
