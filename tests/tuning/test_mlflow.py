@@ -184,7 +184,7 @@ def test_trials_of_several_processes_are_found_again_and_have_the_reported_metri
         place,
         nproc=2,
         set={"data.batch_size": 8},
-        budget={"trials": 2},
+        budget={"trials": 1},
         report={"bin_file": "report.bin"},
     )
     plan = load_study(study)
