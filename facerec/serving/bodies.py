@@ -10,7 +10,7 @@ from facerec.errors import UsageError
 from facerec.serving.images import LIMITS, Limits
 from facerec.serving.request import PARAMETERS
 
-__all__ = ["read_json", "read_object", "refuse_many_values"]
+__all__ = ["read_json", "read_object", "read_table"]
 
 _FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _KEYS = {*_FORMATS, "params"}
@@ -20,32 +20,34 @@ _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _TOO_MANY = "the body holds too many values; at most {} rows are taken"
 
 
-def refuse_many_values(data: bytes | bytearray, *, limits: Limits, is_table: bool) -> None:
-    """Every value but the first stands behind a comma or, in a table, on a new line; base64 holds no comma.
-
-    Raises:
-        UsageError: there are more than ``limits`` allow.
-    """
-    lines = data.count(b"\n") + data.count(b"\r") if is_table else 0
-    if data.count(b",") > limits.values or lines > limits.lines:
-        raise UsageError(_TOO_MANY.format(limits.rows))
-
-
 def read_object(data: bytes | bytearray, *, limits: Limits = LIMITS) -> dict[str, Any]:
-    """Parse a JSON object.
+    """Parse a JSON object; a bytearray is emptied before, so that there is no third copy of its texts.
 
     Raises:
         UsageError: it is none, is not in UTF-8, holds too many values, or is nested too deeply.
     """
-    refuse_many_values(data, limits=limits, is_table=False)
+    _refuse_many_values(data, limits=limits, is_table=False)
     _check_brackets(data, limits)
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = json.loads(_decoded(data, "utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError("the body is no valid JSON text in UTF-8") from error
     if not isinstance(content, dict):
         raise UsageError("the body must be a JSON object")
     return content
+
+
+def read_table(data: bytes | bytearray, *, limits: Limits = LIMITS) -> str:
+    """The text of a CSV; a bytearray is emptied.
+
+    Raises:
+        UsageError: it is not in UTF-8, or holds too many values.
+    """
+    _refuse_many_values(data, limits=limits, is_table=True)
+    try:
+        return _decoded(data, "utf-8")
+    except ValueError as error:
+        raise UsageError("the body is no text in UTF-8") from error
 
 
 def read_json(data: bytes | bytearray, *, limits: Limits = LIMITS) -> dict[str, Any]:
@@ -65,6 +67,20 @@ def read_json(data: bytes | bytearray, *, limits: Limits = LIMITS) -> dict[str, 
     if unknown := sorted(set(params) - set(PARAMETERS)):
         raise UsageError(f"unknown parameter '{unknown[0][:40]}'; known: {', '.join(PARAMETERS)}")
     return content
+
+
+def _refuse_many_values(data: bytes | bytearray, *, limits: Limits, is_table: bool) -> None:
+    """Every value but the first stands behind a comma or, in a table, on a new line; base64 holds no comma."""
+    lines = data.count(b"\n") + data.count(b"\r") if is_table else 0
+    if data.count(b",") > limits.values or lines > limits.lines:
+        raise UsageError(_TOO_MANY.format(limits.rows))
+
+
+def _decoded(data: bytes | bytearray, encoding: str) -> str:
+    text = data.decode(encoding)
+    if isinstance(data, bytearray):
+        data.clear()
+    return text
 
 
 def _check_brackets(data: bytes | bytearray, limits: Limits) -> None:

@@ -42,7 +42,7 @@ class Limits:
     json_depth: int = 32
     """Levels of brackets in a body."""
     bodies_bytes: int = 1 << 27
-    """Size of all requests that a server process holds at a time."""
+    """Size of all requests that a server process holds at a time; it takes four times as much memory to answer them."""
 
 
 LIMITS = Limits()

@@ -7,17 +7,17 @@ forgotten once it is parsed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import ctypes
+import sys
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from facerec.serving.refusal import Refusal, refuse
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["Room", "Share", "empty", "lay_aside", "pick_up", "read_body"]
+__all__ = ["Room", "Share", "empty", "lay_aside", "pick_up", "read_body", "trim_memory"]
 
 _DRAIN_S = 10.0
 _aside: ContextVar[list[bytearray] | None] = ContextVar("_aside", default=None)
@@ -29,14 +29,9 @@ class Room:
     def __init__(self, size: int) -> None:
         self.left = size
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """What one request takes of it, until it is answered."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            share.give_back()
+    def share(self) -> Share:
+        """What one request takes of it, as a context: until it is answered."""
+        return Share(self)
 
 
 class Share:
@@ -45,6 +40,14 @@ class Share:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._size = 0
+        self.most = 0
+        """The most that it ever took, in bytes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.give_back()
 
     def take(self, size: int) -> bool:
         """Take some more; False where there is not so much left."""
@@ -52,6 +55,7 @@ class Share:
             return False
         self._room.left -= size
         self._size += size
+        self.most = max(self.most, self._size)
         return True
 
     def give_back(self) -> None:
@@ -123,3 +127,10 @@ def pick_up(data: bytes) -> bytes | bytearray:
 async def empty() -> dict[str, Any]:
     """Receive a body of nothing."""
     return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def trim_memory() -> None:
+    """Give the system back what is free. The C library would keep it, and more of it the more bodies came together."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # Of glibc alone.
+    if trim is not None:
+        trim(0)

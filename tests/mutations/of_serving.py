@@ -107,8 +107,8 @@ MUTATIONS = (
         name="a body keeps its room for good",
         promise="V1",
         file="serving/intake.py",
-        old="        finally:\n            share.give_back()\n",
-        new="        finally:\n            pass\n",
+        old="        self._room.left += self._size\n",
+        new="        assert self._room.left >= 0\n",
         tests=("serving/test_intake.py::test_a_body_is_handed_on_whole_and_its_room_given_back",),
     ),
     Mutation(

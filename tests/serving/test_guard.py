@@ -12,7 +12,7 @@ import pytest
 
 from facerec.errors import UsageError
 from facerec.serving import guard
-from facerec.serving.bodies import read_json
+from facerec.serving.bodies import read_json, read_table
 from facerec.serving.guard import UNGUARDED, _careful, guard_server
 from facerec.serving.images import Limits
 from facerec.serving.refusal import Refusal, refuse
@@ -57,6 +57,14 @@ def test_brackets_in_texts_are_not_deep(text: str) -> None:
     body = {"inputs": [{"image_a": text, "image_b": text}]}
     assert read_json(json.dumps(body).encode()) == body
     assert read_json(b"\xef\xbb\xbf" + json.dumps(body).encode()) == body
+
+
+def test_a_body_is_gone_once_it_is_parsed() -> None:
+    body, table = bytearray(b'{"inputs": []}'), bytearray("image_a\nä\n".encode())
+    assert (read_json(body), read_table(table)) == ({"inputs": []}, "image_a\nä\n")
+    assert (body, table) == (b"", b"")
+    with pytest.raises(UsageError, match="no text in UTF-8"):
+        read_table(b"\xff")
 
 
 def test_many_rows_are_not_deep() -> None:
