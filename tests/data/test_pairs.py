@@ -201,10 +201,10 @@ def test_a_refused_name_is_told_safely(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", hostile_shapes())
 def test_hostile_shapes_are_refused_at_once(tmp_path: Path, shape: str) -> None:
     (tmp_path / "x.bin").write_bytes(hostile_shapes()[shape])
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(PairSetError) as caught:
         read_pairs(tmp_path / "x.bin")
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     assert len(str(caught.value)) < 1000
 
 
