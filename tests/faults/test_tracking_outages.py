@@ -143,7 +143,7 @@ class Training:
     @property
     def spooled(self) -> int:
         """The last step that its spool holds."""
-        (path,) = self.job.config.parent.glob("facerec-spool/*.jsonl")
+        path = max(self.job.config.parent.glob("facerec-spool/*.jsonl"))
         complete, _, _ = path.read_text().rpartition("\n")
         bodies = [json.loads(line).get("body", {}) for line in complete.splitlines()]
         return max((point[2] for body in bodies for point in body.get("points", [])), default=-1)
@@ -157,6 +157,23 @@ class Training:
             assert self._process.poll() is None, self.told
             assert time.monotonic() < deadline, f"what the test waits for never came\n{self.told}"
             time.sleep(0.02)
+
+    def kill_when(self, is_time: Callable[[], bool]) -> None:
+        """Kill it at a moment at which it stands still and something holds."""
+
+        def strike() -> bool:
+            os.killpg(self._process.pid, signal.SIGSTOP)
+            if is_time():
+                self.kill()
+                return True
+            os.killpg(self._process.pid, signal.SIGCONT)
+            time.sleep(0.1)
+            return False
+
+        deadline = time.monotonic() + 120
+        while not strike():
+            assert self._process.poll() is None, self.told
+            assert time.monotonic() < deadline, f"the moment to kill it never came\n{self.told}"
 
     def stop(self) -> float:
         """Ask it to stop; the seconds that it took."""
@@ -248,22 +265,24 @@ def test_a_training_that_is_killed_and_goes_on_has_every_step_once(
     relay: tuple[Relay, MlflowClient], tmp_path: Path, is_synced_first: bool
 ) -> None:
     between, client = relay
-    epoch = 400
+    epoch = 100
     # Checkpoints at the ends of epochs alone, as by default.
     training = Training(tmp_path, tracking_uri=between.uri, pictures=epoch, every_steps=0)
     try:
         training.reach(epoch)
-        training.wait(lambda: newest_point(client) > epoch + 10)
-        between.mode = "refuse"
-        in_store = newest_point(client)
-        training.wait(lambda: training.spooled > in_store + 10)
-        training.kill()
-        between.mode = "pass"
-        assert training.step == epoch, "it was to die in mid-epoch"
+        training.kill_when(lambda: newest_point(client) > training.step)
         if is_synced_first:
             training.sync()
         training.start("--resume")
-        training.reach(2 * epoch)
+        training.reach(training.step + epoch)
+        between.mode = "refuse"
+        in_store = newest_point(client)
+        training.kill_when(lambda: training.spooled > max(training.step, in_store))
+        between.mode = "pass"
+        if is_synced_first:
+            training.sync()
+        training.start("--resume")
+        training.reach(training.step + epoch)
         training.stop()
     finally:
         training.kill()
