@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from optuna import Study
 
 __all__ = ["importances", "not_in_all_trials", "write_pictures"]
@@ -93,9 +94,29 @@ def _write(name: str, make: Callable[[], Any], folder: Path) -> Path:
         # Optuna marks all of these plots as experimental, and matplotlib warns of layouts that are as we want them.
         warnings.simplefilter("ignore")
         make()
+        _tidy(plt.gcf())
         plt.gcf().savefig(path, dpi=_DPI, bbox_inches="tight")
         plt.close("all")
     return path
+
+
+def _tidy(figure: Figure) -> None:
+    """Room for a grid of axes, names at its edge alone, and few plain numbers along logarithmic axes."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes = [one for one in figure.axes if one.get_subplotspec() is not None and one.get_label() != "<colorbar>"]
+    rows, columns = axes[0].get_subplotspec().get_geometry()[:2] if axes else (1, 1)
+    if rows > 1:
+        figure.set_size_inches(3.2 * columns + 1, 2.8 * rows + 0.5)
+        for one in axes:
+            one.label_outer()
+    elif columns > 2:
+        figure.set_size_inches(2.8 * columns + 1, 4.8)
+    for axis in (side for one in axes for side in (one.xaxis, one.yaxis)):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _varied(study: Study, *, by_all: bool) -> list[str]:
