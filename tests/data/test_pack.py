@@ -148,6 +148,97 @@ def test_labels_that_are_no_class_are_refused_with_their_place(tmp_path: Path, l
         pack.label_of(pack.read_image(1), key=1)
 
 
+def damage(folder: Path, *keys: int) -> None:
+    """Break the first bytes of records."""
+    offsets = dict(map(int, line.split("\t")) for line in (folder / "train.idx").read_text().splitlines())
+    with open(folder / "train.rec", "r+b") as stream:
+        for key in keys:
+            stream.seek(offsets[key])
+            stream.write(b"\0\0\0\0")
+
+
+@pytest.mark.parametrize("images", [1, 2, 6, 13])
+@pytest.mark.parametrize("identities", [0, 1, 5])
+def test_where_a_header_is_rounded_the_index_tells_how_many_images_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, identities: int
+) -> None:
+    # Beyond 2^24 a float32 holds no odd number; here it ends at 2, so that every header is beyond it.
+    monkeypatch.setattr("facerec.data.pack_layout.EXACT_FLOAT", 2)
+    header_pack(tmp_path, header=[1000.0, 2000.0], images=images, identities=identities)
+    pack = FacePack.open(tmp_path)
+    assert (pack.layout, pack.num_images) == ("header", images)
+    assert pack.image_keys.tolist() == list(range(1, images + 1))
+
+
+def test_damaged_records_do_not_move_the_end_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facerec.data.pack_layout.EXACT_FLOAT", 2)
+    header_pack(tmp_path, header=[1000.0, 2000.0], images=12, identities=4)
+    damage(tmp_path, 6, 7, 8, 9)
+    assert FacePack.open(tmp_path).num_images == 12
+
+
+def test_a_damaged_first_image_costs_itself_alone_and_a_damaged_header_the_pack(tmp_path: Path) -> None:
+    flat = write_flat(tmp_path / "flat", [0, 1, 2])
+    damage(flat, 0)
+    pack = FacePack.open(flat)
+    assert (pack.layout, pack.num_images, pack.num_classes) == ("flat", 3, 3)
+    with pytest.raises(RecordError, match="record 0 at byte 0"):
+        pack.read_image(0)
+    header = write_pack(tmp_path / "header", identities=2, pictures=2)
+    damage(header, 0)
+    with pytest.raises(RecordError, match="record 0 at byte 0"):
+        FacePack.open(header)
+
+
+def test_a_damaged_record_at_a_border_is_reported_when_it_is_read(tmp_path: Path) -> None:
+    folder = write_pack(tmp_path, identities=3, pictures=2)
+    damage(folder, 6, 7)
+    pack = FacePack.open(folder)
+    assert (pack.num_images, pack.num_classes) == (6, 3)
+    with pytest.raises(RecordError, match="record 6 at byte"):
+        pack.read_image(6)
+
+
+def test_without_property_and_identities_damaged_labels_are_left_out_of_the_count(tmp_path: Path) -> None:
+    records = [build_image_record(b"image", label=[label, 0.0]) for label in (0.0, 4.0, 1.0, 2.0, 9.0)]
+    folder = write_records(tmp_path, records)
+    damage(folder, 4)
+    assert FacePack.open(folder).num_classes == 5
+
+
+@pytest.mark.parametrize(
+    ("spans", "problem"),
+    [
+        ([[1, 3], [3, 5]], "image 5 is in no identity record"),
+        ([[1, 4], [3, 7]], "identity record 8 does not name a range of images of its own"),
+        ([[1, 4], [4, 9]], "identity record 8 does not name a range"),
+        ([[4, 1], [4, 7]], "identity record 7 does not name a range"),
+        ([[float("nan"), 4], [4, 7]], "identity record 7 does not name a range"),
+        ([[1], [4, 7]], "identity record 7 does not name a range"),
+    ],
+)
+def test_identity_records_that_do_not_share_the_images_out_are_named(
+    tmp_path: Path, spans: list[list[float]], problem: str
+) -> None:
+    records = [build_image_record(b"", label=[7, 9])]
+    records += [build_image_record(b"image", label=0.0)] * 6
+    records += [build_image_record(b"", label=span) for span in spans]
+    pack = FacePack.open(write_records(tmp_path, records))
+    with pytest.raises(RecordError, match=problem):
+        pack.groups()
+
+
+def test_a_property_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_pack(tmp_path, identities=2, pictures=2)
+
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("facerec.data.pack_layout.open", refuse, raising=False)
+    with pytest.raises(MissingPathError, match=r"property cannot be read \(Permission denied\); check its permissions"):
+        FacePack.open(folder)
+
+
 def test_a_record_without_image_is_named(tmp_path: Path) -> None:
     pack = FacePack.open(write_pack(tmp_path, identities=2, pictures=2))
     with pytest.raises(RecordError, match=r"record 5 at byte \d+ holds no image") as caught:

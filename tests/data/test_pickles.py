@@ -29,7 +29,7 @@ a(lp3
 I01
 aI00
 atp4
-.""".replace(b"\r", b"")
+."""
     assert read_pickle(content) == ([b"\xff\xd8a'b\n", b"it's", b"\xff\xd8a'b\n", b""], [True, False])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -56,6 +58,24 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_has_it(
     monkeypatch.setattr(device_module, "cpu_has_bfloat16", lambda: has_bfloat16)
     assert choose_precision(torch.device("cpu"), amp=True) == Precision(dtype=dtype)
     assert choose_precision(torch.device("cpu"), amp=False) == Precision(dtype=None)
+
+
+@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_without_bfloat16_computes_in_float16_with_a_loss_scaler(
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, dtype: torch.dtype
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    # An emulated bfloat16 is slower than float16.
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda *, including_emulation: asked.append(including_emulation) or has_bfloat16,
+    )
+    found = choose_precision(torch.device("cuda", 1), amp=True)
+    assert found == Precision(dtype=dtype, needs_scaler=not has_bfloat16)
+    assert asked == [False]
+    assert choose_precision(torch.device("cuda", 1), amp=False) == Precision(dtype=None)
 
 
 def test_a_precision_reads_as_text() -> None:
