@@ -45,13 +45,22 @@ class Objective:
         """The metric of one evaluation; None where it was not measured then."""
         return evaluation.metrics.get(self.report_key if report else self.key)
 
-    def choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
-        """The evaluation that a training counts by; the untrained network does not compete."""
+    def choose(self, evaluations: Sequence[Evaluation], *, min_delta: float = 0.0) -> Evaluation | None:
+        """The evaluation that a training counts by; the untrained network does not compete.
+
+        ``min_delta`` is `training.min_delta`: what does not improve by more does not become the best checkpoint either.
+        """
         measured = [(value, one) for one in evaluations if one.epoch > 0 and (value := self.of(one)) is not None]
         finite = [(value, one) for value, one in measured if math.isfinite(value)]
         if not finite:
             return None
-        return finite[-1][1] if self.value == "last" else max(finite, key=lambda pair: self.sign * pair[0])[1]
+        if self.value == "last":
+            return finite[-1][1]
+        highest, chosen = finite[0]
+        for value, one in finite[1:]:
+            if self.sign * (value - highest) > min_delta:
+                highest, chosen = value, one
+        return chosen
 
 
 def pair_set_names(config: Config) -> list[str]:

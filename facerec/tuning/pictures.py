@@ -104,8 +104,9 @@ def _tidy(figure: Figure) -> None:
     """Room for a grid of axes, names at its edge alone, and few plain numbers along logarithmic axes."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axes = [one for one in figure.axes if one.get_subplotspec() is not None and one.get_label() != "<colorbar>"]
-    rows, columns = axes[0].get_subplotspec().get_geometry()[:2] if axes else (1, 1)
+    axes = [one for one in figure.axes if one.get_label() != "<colorbar>"]
+    place = axes[0].get_subplotspec() if axes else None
+    rows, columns = place.get_geometry()[:2] if place is not None else (1, 1)
     if rows > 1:
         figure.set_size_inches(3.2 * columns + 1, 2.8 * rows + 0.5)
         for one in axes:

@@ -49,13 +49,13 @@ def run_workers(
 
 
 def worker_environment(index: int, *, count: int, nproc: int) -> dict[str, str]:
-    """The environment of one worker: its own GPU or GPUs where there are any, its share of the cores elsewhere."""
+    """The environment of one worker: its own GPU or GPUs where there are any, and its share of the cores."""
     environment = dict(os.environ)
     devices = _gpus()
     if devices:
         first = index * nproc % len(devices)
         environment["CUDA_VISIBLE_DEVICES"] = ",".join((devices * 2)[first : first + nproc])
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // (count * nproc))))
     return environment
 
 

@@ -44,6 +44,8 @@ def train_in_processes(config: Config, *, processes: int, on_evaluation: Callabl
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     environment[ENDS_WITH] = str(os.getpid())
     with Interrupt() as stop, (place / "train.log").open("ab") as log:
+        # A repeated trial finds the log of its earlier attempts.
+        begins_at = log.tell()
         command = [sys.executable, "-m", "facerec", "train", "--config", str(place / "trial.yaml")]
         command += ["--nproc", str(processes)]
         training = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
@@ -60,7 +62,7 @@ def train_in_processes(config: Config, *, processes: int, on_evaluation: Callabl
             raise TrainingInterrupted(f"stopped by {name}; the same command goes on", signal_number=stop.signal_number)
     _tell_new(place, earlier, known, on_evaluation)
     if training.returncode != 0:
-        raise TrainingError(_last_error(place / "train.log", training.returncode))
+        raise TrainingError(_last_error(place / "train.log", training.returncode, begins_at=begins_at))
     return _run_folder(place)
 
 
@@ -88,7 +90,7 @@ def _end(training: subprocess.Popen[bytes]) -> None:
     training.wait()
 
 
-def _last_error(log: Path, code: int) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+def _last_error(log: Path, code: int, *, begins_at: int) -> str:
+    lines = log.read_bytes()[begins_at:].decode("utf-8", errors="replace").splitlines()
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return told[-1] if told else f"the processes of the trial ended with code {code}; see {log}"

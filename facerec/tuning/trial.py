@@ -129,7 +129,7 @@ class Trainer:
     def _report_into(self, run_id: str | None, config: Config, run_folder: Path) -> dict[str, float]:
         """The metrics on the reporting pairs, recorded in a run that other processes have opened and closed."""
         reported = self._report(config, run_folder)
-        counted = self.plan.objective.choose(read_history(run_folder))
+        counted = self.plan.objective.choose(read_history(run_folder), min_delta=config.training.min_delta)
         if run_id is not None and reported:
             self.tracker.add_metrics(run_id, reported, step=counted.epoch if counted is not None else 0)
         return reported
@@ -153,7 +153,7 @@ class Trainer:
                 searched.append(facts[objective.model_metric])
                 confirmed.append(facts[objective.model_metric])
                 continue
-            chosen = objective.choose(evaluations)
+            chosen = objective.choose(evaluations, min_delta=self.plan.base.training.min_delta)
             if chosen is None:
                 raise TrainingError(f"no evaluation gave a finite {objective.label}")
             searched.append(_value(objective, chosen))

@@ -28,7 +28,7 @@ def check_single_winner(plan: StudyPlan) -> None:
 
 
 def winner_run(report: StudyReport) -> Path:
-    """The run folder with the weights of the tuned setting: its first confirmation, or the search's best trial.
+    """The checkpoint of the tuned setting that was judged: of its first confirmation, or of the search's best trial.
 
     Raises:
         UsageError: the study has no single best setting.
@@ -43,7 +43,7 @@ def winner_run(report: StudyReport) -> Path:
     else:
         raise MissingPathError(f"study {plan.name} has no trained model to register: no trial has completed")
     try:
-        return latest_run(place)
+        return latest_run(place) / plan.objective.value
     except MissingPathError as error:
         raise MissingPathError(
             f"the winner of study {plan.name} was trained on another machine: {place} holds no run; register it there"

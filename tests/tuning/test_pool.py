@@ -48,6 +48,7 @@ def test_without_gpus_workers_share_the_cores_unless_the_user_has_said_otherwise
     environment = worker_environment(0, count=3, nproc=1)
     assert "CUDA_VISIBLE_DEVICES" not in environment
     assert environment["OMP_NUM_THREADS"] == "2"
+    assert worker_environment(0, count=2, nproc=2)["OMP_NUM_THREADS"] == "2"
     assert worker_environment(0, count=9, nproc=1)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert worker_environment(0, count=3, nproc=1)["OMP_NUM_THREADS"] == "5"

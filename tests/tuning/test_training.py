@@ -143,7 +143,7 @@ def test_reporting_pairs_choose_neither_setting_nor_epoch(tmp_path: Path, evalua
     for trial in find_study(str(study)).search.trials():
         history = read_history(latest_run(study / "trials" / trial.user_attrs["facerec.slot"]))
         assert trial.values == [max(entry.metrics[key] for entry in history if entry.epoch > 0)]
-    best = winner_run(report) / "best"
+    best = winner_run(report)
     loaded = load_backbone(best)
     (result,) = evaluate_configured(
         loaded.backbone,
