@@ -63,11 +63,14 @@ def guard_server(*, limits: Limits = LIMITS) -> bool:
         _APPLICATION in sys.modules or _MODEL_PATH in os.environ or any(name in sys.modules for name in _OTHER_SERVERS)
     ):
         return False
+    import pandas
     from mlflow.pyfunc import scoring_server
 
     server: Any = scoring_server
     if _APPLICATION in sys.modules and _can_be_guarded(server):
         setattr(server, _ANSWER, _careful(getattr(server, _ANSWER), limits))
+        # The texts of a table as they are: pandas would copy them into Arrow's memory, and out of it again.
+        pandas.set_option("mode.string_storage", "python")
         setattr(server, _ENDPOINT, functools.partial(_bounded, limits=limits, room=Room(limits.bodies_bytes)))
         return True
     if os.environ.get(UNGUARDED) != "1":

@@ -205,8 +205,7 @@ def test_two_of_the_largest_requests_at_a_time_take_little_memory(served: Served
     before = served.rss()
     served.forget_peak()
     send_twice(served, bodies, check)
-    # Of 57 MB: the text, the texts in it, and pandas' copies of these.
-    assert served.peak() - before < 300e6
+    assert served.peak() - before < 200e6
 
 
 def test_requests_beyond_what_a_server_holds_are_sent_away(served: Served, registered: Registered) -> None:

@@ -124,7 +124,9 @@ needs_server = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")
 @needs_server
 def test_a_server_is_wrapped(server: Any) -> None:
     before = server.invocations
-    assert guard_server() is True
+    with pd.option_context("mode.string_storage", "auto"):
+        assert guard_server() is True
+        assert pd.get_option("mode.string_storage") == "python"
     assert server.invocations is not before
 
 
