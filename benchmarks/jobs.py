@@ -154,7 +154,7 @@ JOBS = (
         title="Pruning",
         script="tune.py pruning",
         quick="--trials 2 --rounds 1",
-        limit_s=1500.0,
+        limit_s=2400.0,
     ),
 )
 """In the order of the page."""
