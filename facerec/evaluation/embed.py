@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from facerec.data.decode import decode_image
 from facerec.data.transforms import normalise_images
 from facerec.errors import DataError, ModelError
-from facerec.process import available_cores
+from facerec.process import available_cores, keep_freed_memory
 
 __all__ = ["Embeddings", "NameOf", "Progress", "distinct_images", "embed_decoded", "embed_images", "embed_pixels"]
 
@@ -125,6 +125,8 @@ def embed_decoded(
     """
     if num_images < 1:
         raise DataError("there is no image to embed; check the images")
+    if device.type == "cpu":
+        keep_freed_memory()
     chunk_size = max(1, batch_size // 2) if flip else batch_size
     chunks = [range(start, min(start + chunk_size, num_images)) for start in range(0, num_images, chunk_size)]
     outputs: list[NDArray[np.float32]] = []

@@ -1,10 +1,8 @@
-"""What makes a step faster without changing what it computes: compiling, TF32, several GPUs, kept memory."""
+"""What makes a step faster without changing what it computes: compiling, TF32, several GPUs."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import sys
 
 import torch
 from torch import nn
@@ -14,10 +12,7 @@ from facerec.config.schema import TrainingConfig
 from facerec.errors import ConfigError
 from facerec.training.distributed import World
 
-__all__ = ["accelerate_backbone", "allow_tf32", "keep_freed_memory"]
-
-_KEEP_FREED_MEMORY = ((-4, 0), (-1, -1))
-"""M_MMAP_MAX: no allocation is a mapping of its own; M_TRIM_THRESHOLD: the heap is never cut back (``malloc.h``)."""
+__all__ = ["accelerate_backbone", "allow_tf32"]
 
 LOGGER = logging.getLogger("facerec")
 
@@ -58,17 +53,6 @@ def _share_gradients(module: nn.Module, *, device: torch.device, world: World) -
         return module
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
-
-
-def keep_freed_memory() -> bool:
-    """Have the C library keep what torch frees on the CPU for its next tensor; returns whether it does that now.
-
-    Otherwise every tensor of more than 32 MiB is a new mapping, whose pages the system clears when they are first
-    written: a tenth of a step's time. The process then holds its peak of memory until it ends. Only glibc has this;
-    another allocator, preloaded in its place, does it by itself.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and all(mallopt(option, value) == 1 for option, value in _KEEP_FREED_MEMORY)
 
 
 def allow_tf32(*, enabled: bool) -> None:

@@ -13,8 +13,9 @@ from facerec.errors import ConfigError
 from facerec.models.backbones.base import Backbone
 from facerec.models.build import FaceModel, build_model
 from facerec.models.device import Precision, choose_precision
+from facerec.process import keep_freed_memory
 from facerec.rng import seed_everything
-from facerec.training.acceleration import accelerate_backbone, allow_tf32, keep_freed_memory
+from facerec.training.acceleration import accelerate_backbone, allow_tf32
 from facerec.training.distributed import World
 from facerec.training.ema import MovingAverage
 from facerec.training.environment import make_deterministic

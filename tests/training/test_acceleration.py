@@ -61,7 +61,7 @@ def test_the_compiler_gets_the_mode_and_shapes_that_stay(
 
 _COUNT_FAULTS = """
 import resource, torch
-from facerec.training.acceleration import keep_freed_memory
+from facerec.process import keep_freed_memory
 torch.set_num_threads(1)
 if {keep}:
     assert keep_freed_memory()
